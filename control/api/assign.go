@@ -1,0 +1,48 @@
+package api
+
+import (
+	"time"
+
+	"github.com/moby/moby/api/types/swarm"
+)
+
+// Assignment is what a manager streams to a node: first its whole set (Full),
+// then differences. The set holds the node's tasks, the networks they use, the
+// services the node must be able to reach (those on its networks and those with
+// a port in the routing mesh) without their task templates, every node of the
+// cluster, and the cluster with gossip keys but without CA key and join tokens.
+type Assignment struct {
+	// Full says that everything not in Ops is to be dropped.
+	Full bool `json:",omitempty"`
+	// Revision is the store index the set is current for.
+	Revision uint64
+	Ops      []Op
+	// Heartbeat is how often the node must report, or it is counted dead
+	// after three missed ones.
+	Heartbeat time.Duration `json:",omitempty"`
+}
+
+// Report is what a node tells the managers: that it lives, and what changed.
+type Report struct {
+	NodeID string
+	// Node is set on the first report of a session and when it changed.
+	Node *NodeReport `json:",omitempty"`
+	// Tasks holds the newest status of each task that changed.
+	Tasks []TaskReport `json:",omitempty"`
+}
+
+// NodeReport is how a node describes itself.
+type NodeReport struct {
+	Description swarm.NodeDescription
+	// Addr is the advertised address, DataPathAddr the VTEP's, RaftAddr
+	// host:port of the control listener (managers only).
+	Addr, DataPathAddr, RaftAddr string
+	// Message says what is wrong with the node, "" when nothing is.
+	Message string `json:",omitempty"`
+}
+
+// TaskReport is the status of one task.
+type TaskReport struct {
+	TaskID string
+	Status swarm.TaskStatus
+}

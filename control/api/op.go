@@ -1,0 +1,99 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Action says what an Op does.
+type Action string
+
+// The actions.
+const (
+	ActionCreate Action = "create"
+	ActionUpdate Action = "update"
+	ActionDelete Action = "delete"
+	// ActionStatus writes only what a node reports: of a task Status,
+	// StartedAt and nothing else (a state never falls: a lower one is
+	// ignored, not refused); of a node Status, Description, ManagerStatus,
+	// DataPathAddr, RaftAddr and DownSince. An object that is gone is skipped.
+	ActionStatus Action = "status"
+)
+
+// Op is one change to one object. A Raft entry carries a list of them, which
+// the state machine applies as one transaction: all or none.
+type Op struct {
+	Action Action
+	// IfVersion, when not 0, must equal the stored object's version index.
+	IfVersion uint64
+	// Object is the whole new object; for a delete only its id matters.
+	Object Object
+}
+
+// Create makes an Op that adds obj; it fails when id or name is taken.
+func Create(obj Object) Op { return Op{Action: ActionCreate, Object: obj} }
+
+// Update makes an Op that replaces the object if nobody changed it since obj
+// was read. An update of a task never lowers the stored Status.
+func Update(obj Object) Op {
+	return Op{Action: ActionUpdate, IfVersion: obj.ObjectMeta().Version.Index, Object: obj}
+}
+
+// UpdateAnyway makes an Op that replaces the object whatever its version.
+func UpdateAnyway(obj Object) Op { return Op{Action: ActionUpdate, Object: obj} }
+
+// Delete makes an Op that removes obj; removing what is gone is not an error.
+func Delete(obj Object) Op { return Op{Action: ActionDelete, Object: obj} }
+
+// Status makes an Op that writes what a node reported about obj.
+func Status(obj Object) Op { return Op{Action: ActionStatus, Object: obj} }
+
+type opJSON struct {
+	Action    Action
+	IfVersion uint64 `json:",omitempty"`
+	Kind      Kind
+	Object    json.RawMessage
+}
+
+// MarshalJSON writes the op with its object's kind beside it.
+func (o Op) MarshalJSON() ([]byte, error) {
+	raw, err := json.Marshal(o.Object)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(opJSON{o.Action, o.IfVersion, o.Object.ObjectKind(), raw})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (o *Op) UnmarshalJSON(b []byte) error {
+	var w opJSON
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	obj, err := NewObject(w.Kind)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(w.Object, obj); err != nil {
+		return fmt.Errorf("%s: %w", w.Kind, err)
+	}
+	*o = Op{w.Action, w.IfVersion, obj}
+	return nil
+}
+
+// NewObject returns an empty object of the kind, or an error for an unknown one.
+func NewObject(k Kind) (Object, error) {
+	switch k {
+	case KindCluster:
+		return &Cluster{}, nil
+	case KindNode:
+		return &Node{}, nil
+	case KindService:
+		return &Service{}, nil
+	case KindTask:
+		return &Task{}, nil
+	case KindNetwork:
+		return &Network{}, nil
+	}
+	return nil, Errorf(Invalid, "unknown kind of object %q", k)
+}

@@ -1,0 +1,49 @@
+// Package zone answers names from a task's point of view: services, tasks,
+// aliases, containers and reverse names of the networks the task is on. It is
+// pure: Build makes an immutable Zone from a model, Lookup asks it.
+//
+// The package never opens a socket.
+package zone
+
+import "net/netip"
+
+// Model is everything that has a name on this node's networks.
+type Model struct {
+	Networks []Network
+}
+
+// Network is one network's names.
+type Network struct {
+	ID, Name string
+	Services []Service
+}
+
+// Service is a service's names on one network.
+type Service struct {
+	Name string
+	// Aliases are the attachment's aliases, as good as the name.
+	Aliases []string
+	// VirtualIPs is empty in dnsrr mode: the name then gives the tasks' addresses.
+	VirtualIPs []netip.Addr
+	Tasks      []Task
+	// Ports are for SRV names _port._proto.service.
+	Ports []Port
+}
+
+// Port is a named or numbered port of a service.
+type Port struct {
+	Name, Protocol string
+	Port           uint16
+}
+
+// Task is one task's names on one network.
+type Task struct {
+	// Name is web.3; FullName web.3.<taskid>, which is also the container's name.
+	Name, FullName string
+	ContainerID    string // the first 12 hex digits are a name too
+	Hostname       string
+	Addrs          []netip.Addr
+	// Draining tasks keep their own name and reverse name but are not in
+	// the service's or tasks. answers.
+	Draining bool
+}

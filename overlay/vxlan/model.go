@@ -1,0 +1,98 @@
+// Package vxlan decides which links, addresses, routes, forwarding entries and
+// neighbours a node needs for its overlay networks. Plan is pure: it compares
+// what is wished with what the kernel has and returns the operations that lead
+// from one to the other, additions before removals.
+//
+// The shape on a node, for every network that a local task (or the mesh) uses:
+//
+//	task netns          overlay netns (one per network)           host netns
+//	eth0 ---veth---> [ bridge br0 ]---vxlan VNI (static FDB,       UDP 4789 socket
+//	                       |           static neighbours, no       of the vxlan stays
+//	                       |           learning, ARP answered      here
+//	                       |           from the neighbour table)
+//	                 lb0 (only where the namespace balances: the ingress
+//	                 network's own address and a veth to the host)
+//
+// Every task also has a leg on the node's gateway bridge (shoal_gw) in the host
+// netns, which carries its default route.
+//
+// The package never touches the kernel; overlay/rtnl does.
+package vxlan
+
+import "net/netip"
+
+// Desired is everything that should exist on the node. Namespaces are paths of
+// bind-mounted network namespaces; the empty path is the node's own.
+type Desired struct {
+	// Gateway is nil while no task needs egress.
+	Gateway   *Gateway
+	Networks  []Network
+	Sandboxes []Sandbox
+}
+
+// Gateway is the bridge that tasks reach the outside through.
+type Gateway struct {
+	Name string       // link name, at most 15 bytes
+	Addr netip.Prefix // the bridge's own address with prefix length
+	MTU  int          // bytes
+}
+
+// Network is one overlay network on this node.
+type Network struct {
+	ID        string
+	Namespace string // path of the overlay netns; rtnl creates it
+	VNI       uint32 // 24 bits, RFC 7348
+	// Local is the VTEP's own address, Port the UDP port (4789).
+	Local netip.Addr
+	Port  uint16
+	MTU   int // bytes, of the inner packets
+	// Subnets are the network's subnets, the gateway address not assigned to anyone.
+	Subnets []netip.Prefix
+	// Balancer is set where the namespace itself is an endpoint: the ingress network.
+	Balancer *Balancer
+	// Peers are the remote endpoints: who answers at which VTEP.
+	Peers []Peer
+}
+
+// Balancer makes an overlay netns an endpoint of its own network and joins it
+// to the host by a veth pair, so that it can balance what the host sends it.
+type Balancer struct {
+	Addrs    []netip.Prefix // on the bridge: the address replies come back to
+	MAC      string
+	HostAddr netip.Prefix // address of the host's end of the veth
+	PeerAddr netip.Prefix // address of the namespace's end; the host sends published ports there
+}
+
+// Peer is a remote endpoint: one forwarding entry and one neighbour per address.
+type Peer struct {
+	Addrs []netip.Addr
+	MAC   string
+	VTEP  netip.Addr
+}
+
+// Sandbox is a task's network namespace and the interfaces it must have.
+type Sandbox struct {
+	ID         string // task id
+	Namespace  string // path; made by the agent before it is listed here
+	Interfaces []Interface
+	// Routes beyond those that addresses bring; at most one default per family.
+	Routes []Route
+}
+
+// Interface is one leg of a sandbox.
+type Interface struct {
+	Name string // eth0, eth1, … in the sandbox
+	// NetworkID is the overlay network, "" for the gateway bridge.
+	NetworkID string
+	MAC       string
+	Addrs     []netip.Prefix
+	MTU       int
+}
+
+// Route is one route of a sandbox. Interface names the leg; Via may be invalid
+// for a route on the link itself.
+type Route struct {
+	Dst       netip.Prefix
+	Via       netip.Addr
+	Interface string
+}
