@@ -1,0 +1,131 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"shoal/control/api"
+	"shoal/overlay/vxlan"
+)
+
+// GatewayPrefix is the gateway bridge's own address; tasks get theirs from the
+// same prefix, node by node.
+var GatewayPrefix = netip.MustParsePrefix("172.18.0.1/16")
+
+// GatewayBridge is the name of the bridge that tasks reach the outside through.
+const GatewayBridge = "shoal_gw"
+
+// balancerPrefix holds the address that each node's ingress namespace answers
+// at: link-local, so that no address of the ingress subnet is spent on nodes.
+var balancerPrefix = netip.MustParsePrefix("169.254.64.0/18")
+
+// The link between the host and the ingress namespace of the same node. It is
+// the node's own affair, every node uses the same pair.
+var (
+	meshHost = netip.MustParsePrefix("169.254.128.1/30")
+	meshPeer = netip.MustParsePrefix("169.254.128.2/30")
+)
+
+// BalancerAddr is the ingress address of the node with that number.
+func BalancerAddr(number uint32) netip.Prefix {
+	b := balancerPrefix.Addr().As4()
+	host := uint32(b[2])<<8 | uint32(b[3])
+	host += number
+	b[2], b[3] = byte(host>>8), byte(host)
+	return netip.PrefixFrom(netip.AddrFrom4(b), balancerPrefix.Bits())
+}
+
+// MAC derives the hardware address of an endpoint from its first address:
+// locally administered, and unique on a network because addresses are.
+func MAC(addr netip.Addr) string {
+	if addr.Is4() {
+		a := addr.As4()
+		return fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", a[0], a[1], a[2], a[3])
+	}
+	h := sha256.Sum256(addr.AsSlice())
+	return fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", h[0], h[1], h[2], h[3])
+}
+
+// NamespacePath is where the overlay namespace of a network is mounted.
+func (s Self) NamespacePath(networkID string) string {
+	return filepath.Join(s.NamespaceDir, "net-"+networkID[:min(len(networkID), 12)])
+}
+
+func (c *compiler) overlay() vxlan.Desired {
+	var d vxlan.Desired
+	for _, n := range c.used {
+		d.Networks = append(d.Networks, c.network(n))
+	}
+	for _, l := range c.in.Local {
+		d.Sandboxes = append(d.Sandboxes, c.sandbox(l))
+		if l.Gateway.IsValid() {
+			d.Gateway = &vxlan.Gateway{Name: GatewayBridge, Addr: GatewayPrefix, MTU: c.in.Self.GatewayMTU}
+		}
+	}
+	return d
+}
+
+func (c *compiler) network(n *api.Network) vxlan.Network {
+	self := c.in.Self
+	out := vxlan.Network{
+		ID: n.ID, Namespace: self.NamespacePath(n.ID), VNI: n.VNI,
+		Local: self.VTEP, Port: self.Port, MTU: self.MTU, Subnets: subnets(n),
+	}
+	if n == c.ingress {
+		addr := BalancerAddr(self.Number)
+		out.Balancer = &vxlan.Balancer{
+			Addrs: []netip.Prefix{addr}, MAC: MAC(addr.Addr()), HostAddr: meshHost, PeerAddr: meshPeer,
+		}
+	}
+	for _, r := range c.records {
+		a, on := attachment(r, n.ID)
+		if on && r.Owner != self.ID {
+			out.Peers = append(out.Peers, vxlan.Peer{Addrs: a.Addrs, MAC: a.MAC, VTEP: r.Value.VTEP})
+		}
+	}
+	return out
+}
+
+func subnets(n *api.Network) []netip.Prefix {
+	var out []netip.Prefix
+	if n.IPAMOptions == nil {
+		return nil
+	}
+	for _, cfg := range n.IPAMOptions.Configs {
+		out = append(out, cfg.Subnet)
+	}
+	return out
+}
+
+// sandbox lists a task's legs: its networks in the order the managers gave,
+// the gateway bridge last.
+func (c *compiler) sandbox(l Local) vxlan.Sandbox {
+	s := vxlan.Sandbox{ID: l.Task.ID, Namespace: l.Namespace}
+	for _, a := range l.Task.NetworksAttachments {
+		n := c.networks[a.Network.ID]
+		if n == nil || n.VNI == 0 || len(a.Addresses) == 0 {
+			continue
+		}
+		leg := vxlan.Interface{
+			Name: fmt.Sprintf("eth%d", len(s.Interfaces)), NetworkID: n.ID,
+			MAC: MAC(a.Addresses[0].Addr()), Addrs: a.Addresses, MTU: c.in.Self.MTU,
+		}
+		s.Interfaces = append(s.Interfaces, leg)
+		if n == c.ingress {
+			s.Routes = append(s.Routes, vxlan.Route{Dst: balancerPrefix, Interface: leg.Name})
+		}
+	}
+	if l.Gateway.IsValid() {
+		leg := vxlan.Interface{
+			Name: fmt.Sprintf("eth%d", len(s.Interfaces)), MAC: MAC(l.Gateway.Addr()),
+			Addrs: []netip.Prefix{l.Gateway}, MTU: c.in.Self.GatewayMTU,
+		}
+		s.Interfaces = append(s.Interfaces, leg)
+		s.Routes = append(s.Routes, vxlan.Route{
+			Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: GatewayPrefix.Addr(), Interface: leg.Name,
+		})
+	}
+	return s
+}

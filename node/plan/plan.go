@@ -1,0 +1,153 @@
+// Package plan decides what a node's kernel and name server should hold: from
+// who the node is, what the managers assigned to it, which local tasks have a
+// namespace and what the endpoint table says, it computes the overlay, the
+// balancers, the translations and the names. It is the one place that turns
+// control's nouns into the models of the network rooms.
+//
+// Compile is pure: it reads no clock and touches no kernel.
+package plan
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"shoal/control/api"
+	"shoal/dataplane/lb"
+	"shoal/dns/zone"
+	"shoal/overlay/endpoint"
+	"shoal/overlay/vxlan"
+)
+
+// Input is everything the decision depends on.
+type Input struct {
+	Self     Self
+	Networks []*api.Network
+	Services []*api.Service
+	Nodes    []*api.Node
+	Local    []Local
+	// Records are all live endpoint records, the node's own among them.
+	Records []endpoint.Record
+	// Silent are the owners that gossip counts as failed.
+	Silent map[string]bool
+}
+
+// Self is the node that is planned for.
+type Self struct {
+	ID     string
+	Number uint32
+	// VTEP is the node's data path address, Port its VXLAN port, MTU what a
+	// packet inside an overlay may have, in bytes.
+	VTEP netip.Addr
+	Port uint16
+	MTU  int
+	// NamespaceDir holds the overlay namespaces.
+	NamespaceDir string
+	// GatewayMTU is the MTU of the gateway bridge, in bytes.
+	GatewayMTU int
+}
+
+// Local is a task of this node that has a network namespace.
+type Local struct {
+	Task      *api.Task
+	Namespace string
+	// Gateway is the task's address on the gateway bridge, invalid for a task
+	// that has no leg there.
+	Gateway netip.Prefix
+	// DNSPort is where the task's name server listens on 127.0.0.11, 0 for none.
+	DNSPort uint16
+	// Live says that the task's process runs and takes what is sent to it.
+	Live bool
+}
+
+// Output is the whole wish for the node.
+type Output struct {
+	Overlay      vxlan.Desired
+	Balancers    []lb.Desired
+	Translations []lb.Translation
+	Zone         zone.Model
+}
+
+// Compile turns the input into the wish. Equal inputs give equal outputs,
+// whatever the order of their lists.
+func Compile(in Input) Output {
+	c := newCompiler(in)
+	return Output{
+		Overlay:      c.overlay(),
+		Balancers:    c.balancers(),
+		Translations: c.translations(),
+		Zone:         c.zone(),
+	}
+}
+
+// compiler holds the input sorted and indexed.
+type compiler struct {
+	in       Input
+	networks map[string]*api.Network
+	used     []*api.Network // the networks this node takes part in, by id
+	ingress  *api.Network
+	records  []endpoint.Record
+	dead     map[string]bool // owners that managers count as down
+}
+
+func newCompiler(in Input) *compiler {
+	c := &compiler{in: in, networks: map[string]*api.Network{}, dead: map[string]bool{}}
+	for _, n := range in.Networks {
+		c.networks[n.ID] = n
+		if n.Spec.Ingress {
+			c.ingress = n
+		}
+	}
+	for _, n := range in.Nodes {
+		if n.Status.State == "down" {
+			c.dead[n.ID] = true
+		}
+	}
+	c.in.Local = slices.Clone(in.Local)
+	slices.SortFunc(c.in.Local, func(a, b Local) int { return cmp.Compare(a.Task.ID, b.Task.ID) })
+	c.in.Services = slices.Clone(in.Services)
+	slices.SortFunc(c.in.Services, func(a, b *api.Service) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
+	c.records = slices.Clone(in.Records)
+	slices.SortFunc(c.records, compareRecords)
+	c.findUsed()
+	return c
+}
+
+func compareRecords(a, b endpoint.Record) int {
+	return cmp.Or(
+		cmp.Compare(a.Value.ServiceName, b.Value.ServiceName),
+		cmp.Compare(a.Value.Slot, b.Value.Slot),
+		cmp.Compare(a.Owner, b.Owner),
+		cmp.Compare(a.Key, b.Key),
+	)
+}
+
+// findUsed lists the networks that need a namespace here: those of local tasks,
+// and the ingress network as soon as any service publishes a port.
+func (c *compiler) findUsed() {
+	used := map[string]bool{}
+	for _, l := range c.in.Local {
+		for _, a := range l.Task.NetworksAttachments {
+			used[a.Network.ID] = true
+		}
+	}
+	if c.ingress != nil && (len(c.published()) > 0 || used[c.ingress.ID]) {
+		used[c.ingress.ID] = true
+	}
+	for id := range used {
+		if n := c.networks[id]; n != nil && n.VNI != 0 {
+			c.used = append(c.used, n)
+		}
+	}
+	slices.SortFunc(c.used, func(a, b *api.Network) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// attachment returns where a record sits on a network.
+func attachment(r endpoint.Record, networkID string) (endpoint.Attachment, bool) {
+	for _, a := range r.Value.Attachments {
+		if a.NetworkID == networkID {
+			return a, true
+		}
+	}
+	return endpoint.Attachment{}, false
+}
