@@ -1,0 +1,241 @@
+// Package agent carries out what the managers assign to a node: it keeps the
+// assignments on disk, walks every task through its states (one worker per
+// task, states only rise), publishes an endpoint while a task can be used, and
+// reports. It never talks to a kernel or a socket itself: the runtime, the
+// network and the endpoint table are interfaces that it declares.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"net/netip"
+
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+	"shoal/node/runtime"
+	"shoal/overlay/endpoint"
+)
+
+// Network gives tasks their network namespace. Every method may be repeated.
+type Network interface {
+	// Attach makes the task's namespace and wires it; when it returns, names
+	// and balancers work inside. It returns the namespace's path.
+	Attach(ctx context.Context, task *api.Task) (namespace string, err error)
+	// SetLive says whether the task takes what is sent to it (host-mode ports).
+	SetLive(taskID string, live bool)
+	// Detach takes the namespace away.
+	Detach(ctx context.Context, taskID string) error
+	// Accepts says whether something in the task's namespace accepts TCP
+	// connections on one of the ports; no ports means yes.
+	Accepts(ctx context.Context, task *api.Task, ports []uint16) bool
+}
+
+// Endpoints is the writer's side of the endpoint table.
+type Endpoints interface {
+	// Publish sets the endpoint of the task and tells the other nodes.
+	Publish(taskID string, v endpoint.Value)
+	// Withdraw removes it.
+	Withdraw(taskID string)
+	// Settle waits until every node that lives has applied what was published
+	// last for the task, or ctx ends; it names the nodes that did not answer.
+	Settle(ctx context.Context, taskID string) (missing []string)
+}
+
+// Config of an Agent; all fields are needed but Report.
+type Config struct {
+	NodeID, Hostname string
+	// VTEP is the address other nodes reach this node's endpoints at.
+	VTEP netip.Addr
+	// Dir is the agent's own directory: assignments, and one directory a task.
+	Dir string
+	// VolumeDir holds the node's named volumes.
+	VolumeDir string
+	Runtime   runtime.Runtime
+	Network   Network
+	Endpoints Endpoints
+	// Changed is called after every change of assignments or statuses.
+	Changed func()
+	Now     func() time.Time
+	Logger  *slog.Logger
+	// ResolvConf is what tasks get as /etc/resolv.conf.
+	ResolvConf func(t *api.Task) string
+}
+
+// Agent runs the tasks of one node.
+type Agent struct {
+	cfg Config
+	ctx context.Context
+	wg  sync.WaitGroup
+
+	mu       sync.Mutex
+	assigned *Assigned
+	workers  map[string]*worker
+	dirty    map[string]swarm.TaskStatus // statuses not yet reported
+	wake     chan struct{}               // a status became dirty
+	saves    chan struct{}
+}
+
+// New returns an Agent that knows what its directory tells of an earlier run.
+func New(cfg Config) (*Agent, error) {
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, "tasks"), 0o700); err != nil {
+		return nil, fmt.Errorf("agent directory: %w", err)
+	}
+	assigned, err := loadAssigned(filepath.Join(cfg.Dir, assignedFile))
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{
+		cfg: cfg, assigned: assigned, workers: map[string]*worker{},
+		dirty: map[string]swarm.TaskStatus{}, wake: make(chan struct{}, 1), saves: make(chan struct{}, 1),
+	}, nil
+}
+
+// Run works until ctx ends, then waits for its workers; running tasks are left
+// alone. Apply may be called once Run has begun.
+func (a *Agent) Run(ctx context.Context, started chan<- struct{}) error {
+	a.mu.Lock()
+	a.ctx = ctx
+	a.syncWorkers()
+	a.mu.Unlock()
+	close(started)
+	defer a.wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return a.save()
+		case <-a.saves:
+			if err := a.save(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Apply takes one message of the managers' stream.
+func (a *Agent) Apply(m api.Assignment) error {
+	a.mu.Lock()
+	a.assigned.apply(m)
+	a.syncWorkers()
+	a.mu.Unlock()
+	select {
+	case a.saves <- struct{}{}:
+	default:
+	}
+	if m.Full {
+		a.sweep()
+	}
+	a.cfg.Changed()
+	return nil
+}
+
+// syncWorkers starts a worker for every new task and hands every worker the
+// newest form of its task, nil when it is no longer assigned.
+func (a *Agent) syncWorkers() {
+	for id, t := range a.assigned.Tasks {
+		w := a.workers[id]
+		if w == nil {
+			w = newWorker(a, t)
+			a.workers[id] = w
+			a.wg.Add(1)
+			go func() { defer a.wg.Done(); w.run(a.ctx) }()
+		}
+		w.set(t)
+	}
+	for id, w := range a.workers {
+		if a.assigned.Tasks[id] == nil {
+			w.set(nil)
+		}
+	}
+}
+
+// forget drops a worker that has cleaned up after its task.
+func (a *Agent) forget(id string) {
+	a.mu.Lock()
+	delete(a.workers, id)
+	delete(a.dirty, id)
+	a.syncWorkers() // the task may have been assigned again meanwhile
+	a.mu.Unlock()
+}
+
+// Assigned returns what the node knows of the cluster; the caller must not
+// change the objects in it.
+func (a *Agent) Assigned() Assigned {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.assigned.clone()
+}
+
+// Status returns a task's status on this node, and whether the task is here.
+func (a *Agent) Status(taskID string) (swarm.TaskStatus, bool) {
+	a.mu.Lock()
+	w := a.workers[taskID]
+	a.mu.Unlock()
+	if w == nil {
+		return swarm.TaskStatus{}, false
+	}
+	return w.status(), true
+}
+
+// report notes a status for the managers.
+func (a *Agent) report(id string, s swarm.TaskStatus) {
+	a.mu.Lock()
+	a.dirty[id] = s
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+	a.cfg.Changed()
+}
+
+// Wake is signalled when there is something to report.
+func (a *Agent) Wake() <-chan struct{} { return a.wake }
+
+// Unreported takes the statuses that wait to be reported. What could not be
+// delivered is given back by Requeue.
+func (a *Agent) Unreported() []api.TaskReport {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]api.TaskReport, 0, len(a.dirty))
+	for id, s := range a.dirty {
+		out = append(out, api.TaskReport{TaskID: id, Status: s})
+	}
+	clear(a.dirty)
+	return out
+}
+
+// Requeue puts reports back that were not delivered, unless newer ones exist.
+func (a *Agent) Requeue(reports []api.TaskReport) {
+	a.mu.Lock()
+	for _, r := range reports {
+		if _, newer := a.dirty[r.TaskID]; !newer && a.workers[r.TaskID] != nil {
+			a.dirty[r.TaskID] = r.Status
+		}
+	}
+	a.mu.Unlock()
+}
+
+// All returns the newest status of every task, for a new session.
+func (a *Agent) All() []api.TaskReport {
+	a.mu.Lock()
+	workers := make([]*worker, 0, len(a.workers))
+	for _, w := range a.workers {
+		workers = append(workers, w)
+	}
+	clear(a.dirty)
+	a.mu.Unlock()
+	var out []api.TaskReport
+	for _, w := range workers {
+		if s := w.status(); s.State != "" {
+			out = append(out, api.TaskReport{TaskID: w.id, Status: s})
+		}
+	}
+	return out
+}

@@ -1,0 +1,321 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+	"shoal/node/runtime"
+)
+
+// Bounds of the transitions.
+const (
+	retryDelay     = 500 * time.Millisecond
+	attachTimeout  = 30 * time.Second
+	settleTimeout  = 2 * time.Second
+	acceptTimeout  = 10 * time.Second
+	acceptPollMin  = 2 * time.Millisecond
+	acceptPollMax  = 100 * time.Millisecond
+	defaultGrace   = 10 * time.Second
+	removalTimeout = time.Minute
+)
+
+// prepare makes everything a start needs: image, namespace, container.
+func (w *worker) prepare(ctx context.Context, t *api.Task) {
+	w.advance(swarm.TaskStatePreparing, "preparing")
+	err := w.interruptible(ctx, func(ctx context.Context) error { return w.make(ctx, t) })
+	switch {
+	case ctx.Err() != nil || w.unwanted():
+	case err != nil:
+		w.fail(swarm.TaskStateRejected, err)
+	default:
+		w.advance(swarm.TaskStateReady, "prepared")
+	}
+}
+
+func (w *worker) make(ctx context.Context, t *api.Task) error {
+	c := t.Spec.ContainerSpec
+	if c == nil {
+		return fmt.Errorf("task %s has no container specification", t.ID)
+	}
+	image, err := w.a.cfg.Runtime.EnsureImage(ctx, c.Image, "")
+	if err != nil {
+		return err
+	}
+	attach, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	namespace, err := w.a.cfg.Network.Attach(attach, t)
+	if err != nil {
+		return fmt.Errorf("network of task %s: %w", t.ID, err)
+	}
+	spec, err := w.container(t, image, namespace)
+	if err != nil {
+		return err
+	}
+	err = w.a.cfg.Runtime.Create(ctx, spec)
+	if errdefs.IsAlreadyExists(err) { // made by a run that was cut off before it could say so
+		if err = w.a.cfg.Runtime.Remove(ctx, spec.ID); err == nil {
+			err = w.a.cfg.Runtime.Create(ctx, spec)
+		}
+	}
+	return err
+}
+
+// start starts the container and, once the task takes connections, its endpoint.
+func (w *worker) start(ctx context.Context, t *api.Task) {
+	w.advance(swarm.TaskStateStarting, "starting")
+	pid, err := w.a.cfg.Runtime.Start(ctx, ContainerID(t.ID))
+	if err != nil {
+		if ctx.Err() == nil {
+			w.fail(swarm.TaskStateFailed, err)
+		}
+		return
+	}
+	w.mu.Lock()
+	w.local.Status.ContainerStatus = &swarm.ContainerStatus{ContainerID: ContainerID(t.ID), PID: pid}
+	w.mu.Unlock()
+	w.persist()
+}
+
+// watch serves a started task until it exits or is no longer wanted: it waits
+// until the task accepts connections, publishes it, and notices its end.
+func (w *worker) watch(ctx context.Context, t *api.Task) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	exited := make(chan exit, 1)
+	go func() {
+		st, err := w.a.cfg.Runtime.Wait(ctx, ContainerID(w.id))
+		exited <- exit{st, err}
+	}()
+	ready := make(chan struct{})
+	go func() { defer close(ready); w.awaitAccept(ctx, t) }()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-exited:
+			w.ended(ctx, e)
+			return
+		case <-ready:
+			ready = nil
+			w.serve(t)
+		case <-w.changed:
+			if task, _ := w.current(); task == nil || !task.Wanted() {
+				return
+			}
+		}
+	}
+}
+
+type exit struct {
+	status runtime.Status
+	err    error
+}
+
+// serve puts the task into names and balancers.
+func (w *worker) serve(t *api.Task) {
+	w.a.cfg.Network.SetLive(w.id, true)
+	w.a.cfg.Endpoints.Publish(w.id, w.endpoint(t))
+	if w.status().State != swarm.TaskStateRunning {
+		w.advance(swarm.TaskStateRunning, "started")
+	}
+}
+
+// awaitAccept returns when the task accepts connections on its ports, or after
+// a bound: a task that never listens is not held back for ever.
+func (w *worker) awaitAccept(ctx context.Context, t *api.Task) {
+	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
+	defer cancel()
+	ports := listenPorts(t)
+	for wait := acceptPollMin; len(ports) > 0 && ctx.Err() == nil; wait = min(2*wait, acceptPollMax) {
+		if w.a.cfg.Network.Accepts(ctx, t, ports) {
+			return
+		}
+		pause(ctx, wait)
+	}
+}
+
+// listenPorts are the TCP ports a task is expected to listen on.
+func listenPorts(t *api.Task) []uint16 {
+	var out []uint16
+	for _, p := range t.Ports {
+		if p.Protocol == "tcp" && p.TargetPort != 0 {
+			out = append(out, uint16(p.TargetPort))
+		}
+	}
+	return out
+}
+
+// ended records how a container that nobody stopped came to its end.
+func (w *worker) ended(ctx context.Context, e exit) {
+	if ctx.Err() != nil {
+		return
+	}
+	w.a.cfg.Endpoints.Withdraw(w.id)
+	w.a.cfg.Network.SetLive(w.id, false)
+	switch {
+	case e.err != nil:
+		w.fail(swarm.TaskStateFailed, e.err)
+	case e.status.ExitCode != 0:
+		w.exitCode(e.status.ExitCode)
+		w.fail(swarm.TaskStateFailed, exitError(e.status))
+	default:
+		w.exitCode(0)
+		w.advance(swarm.TaskStateComplete, "finished")
+	}
+}
+
+func exitError(s runtime.Status) error {
+	if s.OOMKilled {
+		return fmt.Errorf("task: non-zero exit (%d): out of memory", s.ExitCode)
+	}
+	return fmt.Errorf("task: non-zero exit (%d)", s.ExitCode)
+}
+
+func (w *worker) exitCode(code int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := swarm.ContainerStatus{ContainerID: ContainerID(w.id)}
+	if w.local.Status.ContainerStatus != nil {
+		c = *w.local.Status.ContainerStatus
+	}
+	c.ExitCode, c.PID = code, 0
+	w.local.Status.ContainerStatus = &c
+}
+
+// shutDown ends a task in the order that loses nobody's request: no new
+// connection from any node first, then the stop signal, then the namespace.
+func (w *worker) shutDown(ctx context.Context, t *api.Task) {
+	if api.Rank(w.status().State) >= api.Rank(swarm.TaskStateStarting) {
+		w.drain(ctx, t)
+		if err := ignoreMissing(w.a.cfg.Runtime.Stop(ctx, ContainerID(w.id), grace(t))); err != nil {
+			if ctx.Err() == nil {
+				w.a.cfg.Logger.Error("a task does not stop", "task", w.id, "error", err)
+				pause(ctx, retryDelay)
+			}
+			return
+		}
+		if st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id)); err == nil {
+			w.exitCode(st.ExitCode)
+		}
+	}
+	if ctx.Err() == nil {
+		w.a.cfg.Network.SetLive(w.id, false)
+		w.advance(swarm.TaskStateShutdown, "shutdown")
+	}
+}
+
+func (w *worker) drain(ctx context.Context, t *api.Task) {
+	v := w.endpoint(t)
+	v.State = draining
+	w.a.cfg.Endpoints.Publish(w.id, v)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if missing := w.a.cfg.Endpoints.Settle(ctx, w.id); len(missing) > 0 {
+		w.a.cfg.Logger.Warn("a task stops although not every node confirmed that it sends nothing new",
+			"task", w.id, "silent", missing)
+	}
+}
+
+func grace(t *api.Task) time.Duration {
+	if c := t.Spec.ContainerSpec; c != nil && c.StopGracePeriod != nil {
+		return *c.StopGracePeriod
+	}
+	return defaultGrace
+}
+
+// resume picks up a task of an earlier run: one that runs is wired again and
+// left alone, one that ended meanwhile is reported.
+func (w *worker) resume(ctx context.Context) error {
+	task, _ := w.current()
+	state := w.status().State
+	if state == "" || task == nil {
+		return nil
+	}
+	if api.Terminal(state) {
+		w.a.report(w.id, w.status())
+		return nil
+	}
+	if api.Rank(state) < api.Rank(swarm.TaskStateStarting) {
+		// Whatever was half made is made again; accepted is where that begins.
+		w.mu.Lock()
+		w.local.Status.State = swarm.TaskStateAccepted
+		w.mu.Unlock()
+		return nil
+	}
+	st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id))
+	if err != nil {
+		return fmt.Errorf("after a restart of the node: %w", err)
+	}
+	if st.State == runtime.Created {
+		return fmt.Errorf("the node restarted before the task's process did")
+	}
+	if st.State == runtime.Running {
+		if _, err := w.a.cfg.Network.Attach(ctx, task); err != nil {
+			return err
+		}
+		w.a.report(w.id, w.status())
+	}
+	return nil
+}
+
+// interruptible runs f with a context that also ends when the task is no longer wanted.
+func (w *worker) interruptible(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	defer cancel()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-w.changed:
+			if w.unwanted() {
+				cancel()
+				return <-done
+			}
+		}
+	}
+}
+
+func (w *worker) unwanted() bool {
+	task, _ := w.current()
+	return task == nil || !task.Wanted()
+}
+
+func ignoreMissing(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// files writes what is mounted over the task's /etc.
+func (w *worker) files(t *api.Task, hostname string) (resolv, hosts, name string, err error) {
+	write := func(file, content string) string {
+		path := filepath.Join(w.dir(), file)
+		if err == nil {
+			err = os.WriteFile(path, []byte(content), 0o644)
+		}
+		return path
+	}
+	resolv = write("resolv.conf", w.a.cfg.ResolvConf(t))
+	hosts = write("hosts", hostsFile(t, hostname))
+	name = write("hostname", hostname+"\n")
+	return resolv, hosts, name, err
+}
