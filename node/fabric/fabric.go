@@ -1,0 +1,266 @@
+// Package fabric keeps a node's network equal to what plan wishes: it gathers
+// the assignments, the local tasks and the endpoint records, compiles them, and
+// hands the result to the owners of links, balancers, translations and names.
+// It owns the tasks' namespaces and their name servers' sockets. One loop does
+// all of it, so that nothing is ever half of one wish and half of another.
+//
+// It decides nothing that plan can decide, and talks to kernels only through
+// the interfaces it declares.
+package fabric
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+	"shoal/dataplane/lb"
+	"shoal/dns/server"
+	"shoal/node/plan"
+	"shoal/node/reconcile"
+	"shoal/overlay/endpoint"
+	"shoal/overlay/netns"
+	"shoal/overlay/vxlan"
+)
+
+// Overlay reads and changes links, addresses, routes and forwarding entries.
+type Overlay interface {
+	// Read returns what the kernel has of ours, wherever desired looks.
+	Read(ctx context.Context, desired vxlan.Desired) (vxlan.Actual, error)
+	Apply(ctx context.Context, ops []vxlan.Op) error
+}
+
+// Records is what the endpoint table says now.
+type Records struct {
+	// Version rises with every change.
+	Version uint64
+	List    []endpoint.Record
+	// Silent are the owners that gossip counts as failed.
+	Silent map[string]bool
+}
+
+// Config of a Fabric; every field is needed but Applied.
+type Config struct {
+	Dir        string // the fabric's own directory
+	Self       plan.Self
+	Overlay    Overlay
+	Balancer   lb.Driver
+	Translator lb.Translator
+	Names      *server.Server
+	// Assigned returns the networks, services and nodes the managers told of.
+	Assigned func() ([]*api.Network, []*api.Service, []*api.Node)
+	Records  func() Records
+	// Applied is called when the kernel is equal to that version of the records.
+	Applied func(version uint64)
+	Logger  *slog.Logger
+	// Resync is how often the kernel is read although nothing changed (2 s).
+	Resync time.Duration
+}
+
+// Fabric is one node's network.
+type Fabric struct {
+	cfg       Config
+	loop      *reconcile.Loop
+	addresses *addresses
+
+	mu     sync.Mutex
+	locals map[string]*local
+
+	// The step's own: what was last made true, and when everything was read.
+	last     plan.Output
+	fullSync time.Time
+	doubt    bool
+	current  snapshot
+}
+
+// local is a task with a namespace.
+type local struct {
+	plan.Local
+	resolver *server.Listener
+}
+
+// snapshot is the last wish that was compiled, for those who look.
+type snapshot struct {
+	sync.Mutex
+	out plan.Output
+}
+
+// New returns a Fabric; Run makes it work.
+func New(cfg Config) (*Fabric, error) {
+	if cfg.Resync == 0 {
+		cfg.Resync = 2 * time.Second
+	}
+	a, err := loadAddresses(filepath.Join(cfg.Dir, "gateway.json"))
+	if err != nil {
+		return nil, err
+	}
+	f := &Fabric{cfg: cfg, addresses: a, locals: map[string]*local{}, doubt: true}
+	f.loop = reconcile.New(reconcile.Config{Name: "network", Step: f.step, Resync: cfg.Resync})
+	return f, nil
+}
+
+// Run keeps the network right until ctx ends. What is in the kernel stays.
+func (f *Fabric) Run(ctx context.Context) {
+	f.loop.Run(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, l := range f.locals {
+		f.closeResolver(id, l)
+	}
+}
+
+// Trigger says that assignments or records have changed.
+func (f *Fabric) Trigger() { f.loop.Trigger() }
+
+// Status returns how the loop is doing.
+func (f *Fabric) Status() reconcile.Status { return f.loop.Status() }
+
+// NamespacePath is where a task's namespace is mounted.
+func (f *Fabric) NamespacePath(taskID string) string {
+	return filepath.Join(f.cfg.Self.NamespaceDir, "task-"+taskID)
+}
+
+// Attach makes the task's namespace, wires it and waits until it is right.
+func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
+	path := f.NamespacePath(t.ID)
+	if !netns.Exists(path) {
+		if err := netns.Create(path); err != nil {
+			return "", err
+		}
+	}
+	l := &local{Local: plan.Local{Task: t, Namespace: path}}
+	if needsGateway(t) {
+		addr, err := f.addresses.take(t.ID)
+		if err != nil {
+			return "", err
+		}
+		l.Gateway = addr
+	}
+	f.mu.Lock()
+	if old := f.locals[t.ID]; old != nil {
+		l.resolver, l.DNSPort, l.Live = old.resolver, old.DNSPort, old.Live
+	}
+	f.locals[t.ID] = l
+	f.mu.Unlock()
+	return path, f.loop.Wait(ctx, f.loop.Trigger())
+}
+
+// needsGateway says whether the task has a leg on the gateway bridge: every task
+// but those whose networks are all internal, and those too when a port of the
+// node leads to them.
+func needsGateway(t *api.Task) bool {
+	internal := 0
+	for _, a := range t.NetworksAttachments {
+		switch {
+		case a.Network.Spec.Ingress:
+		case a.Network.Spec.Internal:
+			internal++
+		default:
+			return true
+		}
+	}
+	return internal == 0 || slices.ContainsFunc(t.Ports, func(p swarm.PortConfig) bool {
+		return p.PublishMode == swarm.PortConfigPublishModeHost
+	})
+}
+
+// SetLive says whether the task takes what is sent to it.
+func (f *Fabric) SetLive(taskID string, live bool) {
+	f.mu.Lock()
+	l := f.locals[taskID]
+	changed := l != nil && l.Live != live
+	if changed {
+		l.Live = live
+	}
+	f.mu.Unlock()
+	if changed {
+		f.loop.Trigger()
+	}
+}
+
+// Detach takes the task's namespace and gateway address away.
+func (f *Fabric) Detach(_ context.Context, taskID string) error {
+	f.mu.Lock()
+	l := f.locals[taskID]
+	delete(f.locals, taskID)
+	if l != nil {
+		f.closeResolver(taskID, l)
+	}
+	f.mu.Unlock()
+	if err := netns.Delete(f.NamespacePath(taskID)); err != nil {
+		return err
+	}
+	f.loop.Trigger()
+	return f.addresses.free(taskID)
+}
+
+func (f *Fabric) closeResolver(taskID string, l *local) {
+	if l.resolver == nil {
+		return
+	}
+	if err := l.resolver.Close(); err != nil {
+		f.cfg.Logger.Warn("a task's name server does not close cleanly", "task", taskID, "error", err)
+	}
+	l.resolver, l.DNSPort = nil, 0
+}
+
+// Accepts says whether something in the task's namespace accepts connections on
+// all of the TCP ports.
+func (f *Fabric) Accepts(ctx context.Context, t *api.Task, ports []uint16) bool {
+	host := "127.0.0.1"
+	for _, a := range t.NetworksAttachments {
+		for _, p := range a.Addresses {
+			host = p.Addr().String()
+		}
+	}
+	for _, port := range ports {
+		conn, err := netns.Dial(ctx, f.NamespacePath(t.ID), "tcp", fmt.Sprintf("%s:%d", host, port))
+		if err != nil {
+			return false
+		}
+		if err := conn.Close(); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// input gathers what the plan depends on.
+func (f *Fabric) input(r Records) plan.Input {
+	networks, services, nodes := f.cfg.Assigned()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	in := plan.Input{
+		Self: f.cfg.Self, Networks: networks, Services: services, Nodes: nodes,
+		Records: r.List, Silent: r.Silent,
+	}
+	for _, id := range slices.Sorted(maps.Keys(f.locals)) {
+		in.Local = append(in.Local, f.locals[id].Local)
+	}
+	return in
+}
+
+// Wish returns what the network should be, as compiled last.
+func (f *Fabric) Wish() plan.Output {
+	f.current.Lock()
+	defer f.current.Unlock()
+	return f.current.out
+}
+
+// Locals returns the tasks with a namespace here, by id.
+func (f *Fabric) Locals() []plan.Local {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []plan.Local
+	for _, id := range slices.Sorted(maps.Keys(f.locals)) {
+		out = append(out, f.locals[id].Local)
+	}
+	return out
+}

@@ -1,0 +1,177 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"shoal/dataplane/lb"
+	"shoal/dns/zone"
+	"shoal/node/plan"
+	"shoal/overlay/netns"
+	"shoal/overlay/vxlan"
+)
+
+// resolverAddr is where a task finds its name server.
+var resolverAddr = netip.MustParseAddr("127.0.0.11")
+
+// step makes the network what the newest records and assignments ask for. What
+// did not change since the last good step is left alone, but after a failure and
+// from time to time everything is compared with the kernel.
+func (f *Fabric) step(ctx context.Context) error {
+	records := f.cfg.Records()
+	out := plan.Compile(f.input(records))
+	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
+	f.doubt = true // until this step has gone well
+
+	if err := f.applyOverlay(ctx, out.Overlay, full); err != nil {
+		return err
+	}
+	opened, err := f.openResolvers(ctx)
+	if err != nil {
+		return err
+	}
+	if opened {
+		out = plan.Compile(f.input(records))
+	}
+	if err := f.applyTables(ctx, out, full); err != nil {
+		return err
+	}
+	if full || !reflect.DeepEqual(out.Zone, f.last.Zone) {
+		f.cfg.Names.SetZone(zone.Build(out.Zone))
+	}
+	f.remember(out, full)
+	if f.cfg.Applied != nil {
+		f.cfg.Applied(records.Version)
+	}
+	return nil
+}
+
+func (f *Fabric) remember(out plan.Output, full bool) {
+	f.last, f.doubt = out, false
+	if full {
+		f.fullSync = time.Now()
+	}
+	f.current.Lock()
+	f.current.out = out
+	f.current.Unlock()
+}
+
+func (f *Fabric) applyOverlay(ctx context.Context, wish vxlan.Desired, full bool) error {
+	if !full && reflect.DeepEqual(wish, f.last.Overlay) {
+		return nil
+	}
+	actual, err := f.cfg.Overlay.Read(ctx, wish)
+	if err != nil {
+		return fmt.Errorf("read the overlay: %w", err)
+	}
+	if err := f.cfg.Overlay.Apply(ctx, vxlan.Plan(wish, actual)); err != nil {
+		return fmt.Errorf("change the overlay: %w", err)
+	}
+	return nil
+}
+
+// applyTables hands every namespace its translation and its balancer. One
+// namespace in trouble does not keep the others from being put right.
+func (f *Fabric) applyTables(ctx context.Context, out plan.Output, full bool) error {
+	var errs []error
+	before := map[string]lb.Translation{}
+	for _, t := range f.last.Translations {
+		before[t.Namespace] = t
+	}
+	for _, t := range out.Translations {
+		if !full && reflect.DeepEqual(t, before[t.Namespace]) {
+			continue
+		}
+		if _, err := f.cfg.Translator.Translate(ctx, t); err != nil {
+			errs = append(errs, fmt.Errorf("translation in %s: %w", place(t.Namespace), err))
+		}
+	}
+	return errors.Join(append(errs, f.applyBalancers(ctx, out, full)...)...)
+}
+
+func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full bool) (errs []error) {
+	before := map[string]lb.Desired{}
+	for _, d := range f.last.Balancers {
+		before[d.Namespace] = d
+	}
+	for _, d := range out.Balancers {
+		if old, known := before[d.Namespace]; !full && known && reflect.DeepEqual(d, old) {
+			continue
+		}
+		if _, err := f.cfg.Balancer.Apply(ctx, d); err != nil {
+			errs = append(errs, fmt.Errorf("balancer in %s: %w", place(d.Namespace), err))
+		}
+	}
+	return errs
+}
+
+func place(namespace string) string {
+	if namespace == "" {
+		return "the node's own namespace"
+	}
+	return namespace
+}
+
+// openResolvers starts the name server of every task that has none yet. The
+// overlay has been applied, so that the loopback link is up.
+func (f *Fabric) openResolvers(ctx context.Context) (opened bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var errs []error
+	for _, l := range f.locals {
+		if l.resolver != nil {
+			continue
+		}
+		if err := f.openResolver(ctx, l); err != nil {
+			errs = append(errs, fmt.Errorf("name server of task %s: %w", l.Task.ID, err))
+		}
+		opened = opened || l.resolver != nil
+	}
+	return opened, errors.Join(errs...)
+}
+
+func (f *Fabric) openResolver(ctx context.Context, l *local) error {
+	tcp, err := netns.Listen(ctx, l.Namespace, "tcp4", netip.AddrPortFrom(resolverAddr, 0).String())
+	if err != nil {
+		return err
+	}
+	port := uint16(tcp.Addr().(*net.TCPAddr).Port)
+	udp, err := netns.ListenPacket(ctx, l.Namespace, "udp4", netip.AddrPortFrom(resolverAddr, port).String())
+	if err != nil {
+		return errors.Join(err, tcp.Close())
+	}
+	var networks []string
+	for _, a := range l.Task.NetworksAttachments {
+		networks = append(networks, a.Network.ID)
+	}
+	l.resolver, l.DNSPort = f.cfg.Names.Serve(udp, tcp, networks), port
+	return nil
+}
+
+// Drift compares the kernel with the wish and says, in words, what differs.
+func (f *Fabric) Drift(ctx context.Context) ([]string, error) {
+	wish := f.Wish()
+	actual, err := f.cfg.Overlay.Read(ctx, wish.Overlay)
+	if err != nil {
+		return nil, fmt.Errorf("read the overlay: %w", err)
+	}
+	var out []string
+	for _, op := range vxlan.Plan(wish.Overlay, actual) {
+		out = append(out, fmt.Sprint(op))
+	}
+	for _, d := range wish.Balancers {
+		have, err := f.cfg.Balancer.Read(ctx, d.Namespace)
+		if err != nil {
+			return nil, fmt.Errorf("read the balancer in %s: %w", place(d.Namespace), err)
+		}
+		for _, op := range lb.Plan(d, have) {
+			out = append(out, fmt.Sprintf("%s: %v", place(d.Namespace), op))
+		}
+	}
+	return out, nil
+}
