@@ -1,0 +1,101 @@
+package dockerapi
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+)
+
+// usersOf are the services that stand on the network. On the ingress network
+// these are the services with a port in the routing mesh.
+func usersOf(v View, n *api.Network) []*api.Service {
+	if !n.Spec.Ingress {
+		return v.ServicesByNetwork(n.ID)
+	}
+	var users []*api.Service
+	for _, s := range v.Services() {
+		if needsIngress(&s.Spec) {
+			users = append(users, s)
+		}
+	}
+	return users
+}
+
+// describeUse adds which nodes take part in the network and, when verbose,
+// which services and tasks stand on it.
+func describeUse(v View, out *network.Inspect, verbose bool) {
+	n := v.Network(out.ID)
+	if n == nil {
+		return
+	}
+	peers := map[string]network.PeerInfo{}
+	services := map[string]network.ServiceInfo{}
+	for _, s := range usersOf(v, n) {
+		info := serviceInfo(s, n.ID)
+		for _, t := range v.TasksByService(s.ID) {
+			addr, ok := addressIn(t, n.ID)
+			node := v.Node(t.NodeID)
+			if !ok || node == nil || !t.Alive() {
+				continue
+			}
+			peers[node.ID] = peerInfo(node)
+			info.Tasks = append(info.Tasks, network.Task{
+				Name: taskName(t), EndpointID: t.ID, EndpointIP: addr,
+				Info: map[string]string{"Host IP": peers[node.ID].IP.String()},
+			})
+		}
+		slices.SortFunc(info.Tasks, func(x, y network.Task) int { return strings.Compare(x.Name, y.Name) })
+		services[s.Spec.Name] = info
+	}
+	for _, p := range peers {
+		out.Peers = append(out.Peers, p)
+	}
+	slices.SortFunc(out.Peers, func(x, y network.PeerInfo) int { return strings.Compare(x.Name, y.Name) })
+	if verbose {
+		out.Services = services
+	}
+}
+
+func serviceInfo(s *api.Service, networkID string) network.ServiceInfo {
+	info := network.ServiceInfo{Ports: []string{}, Tasks: []network.Task{}}
+	for _, ip := range s.Endpoint.VirtualIPs {
+		if ip.NetworkID == networkID {
+			info.VIP = ip.Addr.Addr()
+		}
+	}
+	for _, p := range s.Endpoint.Ports {
+		if p.PublishMode == swarm.PortConfigPublishModeIngress {
+			info.Ports = append(info.Ports, fmt.Sprintf("Target: %d, Publish: %d", p.TargetPort, p.PublishedPort))
+		}
+	}
+	return info
+}
+
+func addressIn(t *api.Task, networkID string) (netip.Addr, bool) {
+	for _, a := range t.NetworksAttachments {
+		if a.Network.ID == networkID && len(a.Addresses) > 0 {
+			return a.Addresses[0].Addr(), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// peerInfo names a node as a tunnel end.
+func peerInfo(n *api.Node) network.PeerInfo {
+	addr := n.DataPathAddr
+	if !addr.IsValid() {
+		// A node that has not reported its tunnel address yet shows its own.
+		addr, _ = netip.ParseAddr(n.Status.Addr)
+	}
+	name := n.ID
+	if len(name) > 12 {
+		name = name[:12]
+	}
+	return network.PeerInfo{Name: name, IP: addr}
+}

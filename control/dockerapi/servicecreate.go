@@ -1,0 +1,203 @@
+package dockerapi
+
+import (
+	"net/http"
+
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+	"shoal/control/dockerapi/wire"
+)
+
+// specBody is a service's spec as clients send it. Clients of old put the
+// networks beside the task template instead of into it.
+type specBody struct {
+	swarm.ServiceSpec
+	Networks []swarm.NetworkAttachmentConfig
+}
+
+// readSpec reads and normalises the spec of a request, without looking at the
+// cluster's state.
+func (a *API) readSpec(r *http.Request) (swarm.ServiceSpec, error) {
+	var body specBody
+	if err := wire.ReadJSON(r, &body); err != nil {
+		return swarm.ServiceSpec{}, err
+	}
+	spec := body.ServiceSpec
+	if len(spec.TaskTemplate.Networks) == 0 {
+		spec.TaskTemplate.Networks = body.Networks
+	}
+	ignoreNewer(&spec, wire.VersionOf(r))
+	return spec, nil
+}
+
+func (a *API) createService(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
+	spec, err := a.readSpec(r)
+	if err != nil {
+		return err
+	}
+	id := api.NewID()
+	err = a.change(r.Context(), func(v View) ([]api.Op, error) {
+		s := &api.Service{SpecVersion: swarm.Version{Index: firstSpecVersion}}
+		s.ID = id
+		s.Spec = copySpec(spec)
+		if err := a.checkNewSpec(v, &s.Spec, ""); err != nil {
+			return nil, err
+		}
+		if v.ServiceByName(s.Spec.Name) != nil {
+			return nil, api.Errorf(api.Conflict, "name conflicts with an existing object: service %s already exists", s.Spec.Name)
+		}
+		return []api.Op{api.Create(s)}, nil
+	})
+	if err != nil {
+		return err
+	}
+	return wire.WriteJSON(w, http.StatusCreated, swarm.ServiceCreateResponse{ID: id})
+}
+
+// firstSpecVersion is the SpecVersion of a new service. It is not above the
+// version that the state machine gives the object.
+const firstSpecVersion = 1
+
+// copySpec copies deeply by way of the service's own copy.
+func copySpec(spec swarm.ServiceSpec) swarm.ServiceSpec {
+	s := api.Service{}
+	s.Spec = spec
+	return s.Copy().Spec
+}
+
+// checkNewSpec resolves the networks of a spec that a user sent, normalises it
+// and validates it against the state. self is the id of the service that is
+// updated, "" for a new one.
+func (a *API) checkNewSpec(v View, spec *swarm.ServiceSpec, self string) error {
+	if err := resolveNetworks(v, spec); err != nil {
+		return err
+	}
+	if err := normalizeSpec(spec); err != nil {
+		return err
+	}
+	if err := a.validateSpec(spec); err != nil {
+		return err
+	}
+	if err := checkAttachments(v, spec); err != nil {
+		return err
+	}
+	if err := checkPortConflicts(v, spec, self); err != nil {
+		return err
+	}
+	return checkIngress(v, spec)
+}
+
+// resolveNetworks replaces the names of networks by their ids. That an unknown
+// network is answered with 500 is Docker's doing, and tools look for it.
+func resolveNetworks(v View, spec *swarm.ServiceSpec) error {
+	for i, n := range spec.TaskTemplate.Networks {
+		network, err := findNetwork(v, n.Target)
+		if api.KindOf(err) == api.NotFound {
+			return api.Errorf(api.Internal, "network %s not found", n.Target)
+		}
+		if err != nil {
+			return err
+		}
+		spec.TaskTemplate.Networks[i].Target = network.ID
+	}
+	return nil
+}
+
+func checkAttachments(v View, spec *swarm.ServiceSpec) error {
+	seen := map[string]bool{}
+	for _, n := range spec.TaskTemplate.Networks {
+		network := v.Network(n.Target)
+		if network == nil {
+			continue
+		}
+		if network.Spec.Ingress {
+			return api.Errorf(api.Invalid, "Service cannot be explicitly attached to the ingress network %q", network.Spec.Name)
+		}
+		if seen[n.Target] {
+			return api.Errorf(api.Invalid, "service is attached to network %s more than once", network.Spec.Name)
+		}
+		seen[n.Target] = true
+	}
+	return nil
+}
+
+// needsIngress says whether the service has a port in the routing mesh.
+func needsIngress(spec *swarm.ServiceSpec) bool {
+	if spec.EndpointSpec == nil || spec.EndpointSpec.Mode == swarm.ResolutionModeDNSRR {
+		return false
+	}
+	for _, p := range spec.EndpointSpec.Ports {
+		if p.PublishMode != swarm.PortConfigPublishModeHost {
+			return true
+		}
+	}
+	return false
+}
+
+func checkIngress(v View, spec *swarm.ServiceSpec) error {
+	if needsIngress(spec) && ingressNetwork(v) == nil {
+		return api.Errorf(api.Invalid, "service needs ingress network, but no ingress network is present")
+	}
+	return nil
+}
+
+func ingressNetwork(v View) *api.Network {
+	for _, n := range v.Networks() {
+		if n.Spec.Ingress {
+			return n
+		}
+	}
+	return nil
+}
+
+// port is what no two services may publish in the routing mesh.
+type port struct {
+	proto  string
+	number uint32
+}
+
+// checkPortConflicts refuses a published port that another service has in the
+// routing mesh, or a port of the mesh that another service has on hosts. Host
+// ports of several services may be equal: the scheduler keeps them apart.
+func checkPortConflicts(v View, spec *swarm.ServiceSpec, self string) error {
+	if spec.EndpointSpec == nil {
+		return nil
+	}
+	wanted := map[port]swarm.PortConfigPublishMode{}
+	for _, p := range spec.EndpointSpec.Ports {
+		if p.PublishedPort != 0 {
+			wanted[port{string(p.Protocol), p.PublishedPort}] = p.PublishMode
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	for _, s := range v.Services() {
+		if s.ID == self {
+			continue
+		}
+		if err := portTaken(wanted, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func portTaken(wanted map[port]swarm.PortConfigPublishMode, s *api.Service) error {
+	taken := s.Endpoint.Ports
+	if s.Spec.EndpointSpec != nil {
+		taken = append(taken[:len(taken):len(taken)], s.Spec.EndpointSpec.Ports...)
+	}
+	for _, p := range taken {
+		mode, conflict := wanted[port{string(p.Protocol), p.PublishedPort}]
+		switch {
+		case !conflict || p.PublishedPort == 0:
+		case p.PublishMode != swarm.PortConfigPublishModeHost:
+			return api.Errorf(api.Invalid, "port '%d' is already in use by service '%s' (%s) as an ingress port", p.PublishedPort, s.Spec.Name, s.ID)
+		case mode != swarm.PortConfigPublishModeHost:
+			return api.Errorf(api.Invalid, "port '%d' is already in use by service '%s' (%s) as a host-published port", p.PublishedPort, s.Spec.Name, s.ID)
+		}
+	}
+	return nil
+}

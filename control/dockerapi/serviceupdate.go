@@ -1,0 +1,149 @@
+package dockerapi
+
+import (
+	"net/http"
+	"reflect"
+
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+	"shoal/control/dockerapi/wire"
+)
+
+// specUpdate is what a user asks of a service.
+type specUpdate struct {
+	ref      string
+	version  uint64
+	spec     swarm.ServiceSpec
+	rollback bool
+	// authFromPrevious asks for the registry credentials of the previous spec.
+	authFromPrevious bool
+}
+
+func (a *API) updateService(w http.ResponseWriter, r *http.Request, vars map[string]string) error {
+	spec, err := a.readSpec(r)
+	if err != nil {
+		return err
+	}
+	version, err := wire.ObjectVersion(r, "service")
+	if err != nil {
+		return err
+	}
+	u := specUpdate{ref: vars["id"], version: version, spec: spec}
+	if err := u.readOptions(r); err != nil {
+		return err
+	}
+	err = a.change(r.Context(), func(v View) ([]api.Op, error) {
+		s, err := a.updatedService(v, u)
+		if err != nil {
+			return nil, err
+		}
+		return []api.Op{api.Update(s)}, nil
+	})
+	if err != nil {
+		return err
+	}
+	return wire.WriteJSON(w, http.StatusOK, swarm.ServiceUpdateResponse{})
+}
+
+func (u *specUpdate) readOptions(r *http.Request) error {
+	switch rollback := r.URL.Query().Get("rollback"); rollback {
+	case "", "none":
+	case "previous":
+		u.rollback = true
+	default:
+		return api.Errorf(api.Internal, "unrecognized rollback option %s", rollback)
+	}
+	switch from := r.URL.Query().Get("registryAuthFrom"); swarm.RegistryAuthSource(from) {
+	case "", swarm.RegistryAuthFromSpec:
+	case swarm.RegistryAuthFromPreviousSpec:
+		u.authFromPrevious = true
+	default:
+		return api.Errorf(api.Internal, "unsupported registryAuthFrom value")
+	}
+	return nil
+}
+
+// updatedService is the stored service with the user's change. The version that
+// the user read may be older than the object's, because planners write to it
+// too; it must not be older than the spec's last change.
+func (a *API) updatedService(v View, u specUpdate) (*api.Service, error) {
+	old, err := findService(v, u.ref)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case u.version > old.Version.Index:
+		return nil, errOldWrite()
+	case u.version < max(old.SpecVersion.Index, old.PreviousSpecVersion.Index):
+		return nil, staleWrite()
+	}
+	s := old.Copy()
+	if u.rollback || u.authFromPrevious {
+		if s.PreviousSpec == nil {
+			return nil, api.Errorf(api.Invalid, "service %s does not have a previous spec", u.ref)
+		}
+	}
+	if u.rollback {
+		a.rollBack(s)
+		return s, a.checkRolledBack(v, s)
+	}
+	spec := copySpec(u.spec)
+	if err := a.checkUpdatedSpec(v, old, &spec); err != nil {
+		return nil, err
+	}
+	previous := s.Spec
+	s.PreviousSpec, s.PreviousSpecVersion = &previous, s.SpecVersion
+	s.Spec, s.SpecVersion = spec, nextSpecVersion(old)
+	s.UpdateStatus = nil
+	return s, nil
+}
+
+// nextSpecVersion is above every version at which the old spec could be read
+// and not above the one the state machine is about to give the object.
+func nextSpecVersion(old *api.Service) swarm.Version {
+	return swarm.Version{Index: old.Version.Index + 1}
+}
+
+func (a *API) checkUpdatedSpec(v View, old *api.Service, spec *swarm.ServiceSpec) error {
+	self := old.ID
+	if err := a.checkNewSpec(v, spec, self); err != nil {
+		return err
+	}
+	if modeOf(spec.Mode) != modeOf(old.Spec.Mode) {
+		return api.Errorf(api.Unimplemented, "service mode change is not allowed")
+	}
+	if spec.Name != old.Spec.Name {
+		return api.Errorf(api.Unimplemented, "renaming services is not supported")
+	}
+	return nil
+}
+
+// rollBack swaps the spec and the previous one. The tasks of the previous spec
+// carry its version, so those that still run need no replacement.
+func (a *API) rollBack(s *api.Service) {
+	current, currentVersion := s.Spec, s.SpecVersion
+	s.Spec, s.SpecVersion = *s.PreviousSpec, nextSpecVersion(s)
+	s.PreviousSpec, s.PreviousSpecVersion = &current, currentVersion
+	now := a.cfg.Now()
+	s.UpdateStatus = &swarm.UpdateStatus{
+		State: swarm.UpdateStateRollbackStarted, StartedAt: &now, Message: "manually requested rollback",
+	}
+}
+
+// checkRolledBack refuses a rollback to ports that another service has taken
+// meanwhile, or to networks that are gone.
+func (a *API) checkRolledBack(v View, s *api.Service) error {
+	for _, n := range s.Spec.TaskTemplate.Networks {
+		if v.Network(n.Target) == nil {
+			return api.Errorf(api.Internal, "network %s not found", n.Target)
+		}
+	}
+	if reflect.DeepEqual(s.Spec.EndpointSpec, s.PreviousSpec.EndpointSpec) {
+		return nil
+	}
+	if err := checkPortConflicts(v, &s.Spec, s.ID); err != nil {
+		return err
+	}
+	return checkIngress(v, &s.Spec)
+}

@@ -1,0 +1,135 @@
+package dockerapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+	"shoal/control/dockerapi/wire"
+)
+
+// Defaults of the cluster's spec, which are Docker's.
+const (
+	defaultHistory         = int64(5)
+	defaultSnapshot        = uint64(10_000)
+	defaultSlowFollowers   = uint64(500)
+	defaultElectionTick    = 10
+	defaultHeartbeatTick   = 1
+	defaultHeartbeatPeriod = 5 * time.Second
+	defaultCertExpiry      = 90 * 24 * time.Hour
+	minCertExpiry          = time.Hour
+)
+
+// normalizeSwarmSpec validates the spec and writes the defaults where it is
+// zero, which both init and update mean by zero.
+func normalizeSwarmSpec(s *swarm.Spec) error {
+	if s.Name != "" && s.Name != "default" {
+		return api.Errorf(api.Invalid, `swarm spec must be named "default"`)
+	}
+	s.Name = "default"
+	if err := checkSwarmSpec(s); err != nil {
+		return err
+	}
+	history, keep := defaultHistory, uint64(0)
+	orNew(&s.Orchestration.TaskHistoryRetentionLimit, &history)
+	orNew(&s.Raft.KeepOldSnapshots, &keep)
+	or(&s.Raft.SnapshotInterval, defaultSnapshot)
+	or(&s.Raft.LogEntriesForSlowFollowers, defaultSlowFollowers)
+	or(&s.Raft.ElectionTick, defaultElectionTick)
+	or(&s.Raft.HeartbeatTick, defaultHeartbeatTick)
+	or(&s.Dispatcher.HeartbeatPeriod, defaultHeartbeatPeriod)
+	or(&s.CAConfig.NodeCertExpiry, defaultCertExpiry)
+	return nil
+}
+
+func checkSwarmSpec(s *swarm.Spec) error {
+	ca := s.CAConfig
+	switch {
+	case ca.NodeCertExpiry != 0 && ca.NodeCertExpiry < minCertExpiry:
+		return api.Errorf(api.Invalid, "minimum certificate expiry time is: %s", minCertExpiry)
+	case s.Dispatcher.HeartbeatPeriod < 0:
+		return api.Errorf(api.Invalid, "heartbeat time period cannot be a negative duration")
+	case s.EncryptionConfig.AutoLockManagers:
+		return api.Errorf(api.Unimplemented, "locking managers (autolock) is not supported by this version")
+	case len(ca.ExternalCAs) > 0:
+		return api.Errorf(api.Unimplemented, "external certificate authorities are not supported by this version")
+	case ca.SigningCACert != "" || ca.SigningCAKey != "":
+		return api.Errorf(api.Unimplemented, "bringing a certificate authority is not supported by this version")
+	}
+	return nil
+}
+
+func or[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func orNew[T any](field **T, value *T) {
+	if *field == nil {
+		*field = value
+	}
+}
+
+type rotation struct{ worker, manager, unlockKey bool }
+
+func readRotation(r *http.Request) (rot rotation, err error) {
+	if rot.worker, err = wire.StrictBool(r, "rotateWorkerToken"); err != nil {
+		return rot, err
+	}
+	if rot.manager, err = wire.StrictBool(r, "rotateManagerToken"); err != nil {
+		return rot, err
+	}
+	rot.unlockKey, err = wire.StrictBool(r, "rotateManagerUnlockKey")
+	return rot, err
+}
+
+func (a *API) updateSwarm(_ http.ResponseWriter, r *http.Request, _ map[string]string) error {
+	var spec swarm.Spec
+	if err := wire.ReadJSON(r, &spec); err != nil {
+		return err
+	}
+	version, err := wire.ObjectVersion(r, "swarm")
+	if err != nil {
+		return err
+	}
+	rot, err := readRotation(r)
+	if err != nil {
+		return err
+	}
+	if err := normalizeSwarmSpec(&spec); err != nil {
+		return err
+	}
+	return a.changeAt(r.Context(), version, func(v View) (api.Object, []api.Op, error) {
+		return a.swarmOps(v, spec, rot)
+	})
+}
+
+func (a *API) swarmOps(v View, spec swarm.Spec, rot rotation) (api.Object, []api.Op, error) {
+	old := v.Cluster()
+	if old == nil {
+		return nil, nil, api.Errorf(api.Unavailable, textStarting)
+	}
+	if spec.CAConfig.ForceRotate != old.Spec.CAConfig.ForceRotate {
+		return nil, nil, api.Errorf(api.Unimplemented, "rotating the certificate authority is not supported by this version")
+	}
+	c := old.Copy()
+	c.Spec = spec
+	for _, t := range []struct {
+		wanted bool
+		token  *string
+	}{{rot.worker, &c.JoinTokens.Worker}, {rot.manager, &c.JoinTokens.Manager}} {
+		if !t.wanted {
+			continue
+		}
+		token, err := a.cfg.NewJoinToken(c.CACert)
+		if err != nil {
+			return nil, nil, api.Errorf(api.Internal, "mint a join token: %w", err)
+		}
+		*t.token = token
+	}
+	return old, []api.Op{api.Update(c)}, nil
+}
