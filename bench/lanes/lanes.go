@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// Lane is one kind of test.
+type Lane struct {
+	Name, What string
+	Slow       bool
+	Run        func() Result
+}
+
+// labPackages have tests against a real kernel or a real containerd.
+var labPackages = []string{
+	"./overlay/netns", "./overlay/rtnl", "./dataplane/nft", "./dataplane/ipvs", "./node/runtime/containerd",
+}
+
+// vmPackages are those whose tests say something new under a kernel with IPVS.
+var vmPackages = []string{"./overlay/rtnl", "./dataplane/nft", "./dataplane/ipvs"}
+
+func lanes() []Lane {
+	return []Lane{
+		{Name: "tidy", What: "the rules of the house", Run: tidy},
+		{Name: "unit", What: "planners, properties, decoders", Run: unit},
+		{Name: "lab", What: "hosts as network namespaces on this kernel", Run: lab},
+		{Name: "vm", What: "the same under a kernel that has IPVS", Slow: true, Run: vm},
+		{Name: "conformance", What: "the stock docker CLI against a lab of three hosts", Run: conformance},
+		{Name: "sim", What: "many nodes in one process, with faults", Run: sim},
+	}
+}
+
+func tidy() Result {
+	return sum(command("go", "vet", "./..."), command("go", "vet", "-tags", "lab", "./..."),
+		goTest(nil, "-count=1", "./bench/tidy"))
+}
+
+func unit() Result { return goTest(nil, packages()...) }
+
+// packages lists what the unit lane tests: all but what has a lane of its own.
+func packages() []string {
+	out, err := exec.Command("go", "list", "./...").Output()
+	if err != nil {
+		fail(err)
+	}
+	var list []string
+	for _, pkg := range strings.Fields(string(out)) {
+		if pkg != "shoal/bench/tidy" && pkg != "shoal/bench/sim" {
+			list = append(list, pkg)
+		}
+	}
+	return list
+}
+
+func lab() Result {
+	require := "SHOAL_REQUIRE=root,netns,vxlan,nft,containerd"
+	return goTest([]string{require}, append([]string{"-tags", "lab", "-count=1", "-p=1"}, labPackages...)...)
+}
+
+// vm runs the lab tests in a machine that has IPVS; where this machine's own
+// kernel has it, the lab lane has already shown the same.
+func vm() Result {
+	if _, err := os.Stat("/proc/net/ip_vs"); err == nil {
+		return Result{Passed: 1}
+	}
+	var all []Result
+	for _, pkg := range vmPackages {
+		path, built := compile(pkg)
+		all = append(all, built)
+		if built.Failed > 0 {
+			continue
+		}
+		all = append(all, inVM(pkg, path))
+	}
+	return sum(all...)
+}
+
+func inVM(pkg, program string) Result {
+	cmd := exec.Command("go", "tool", "test2json", "-p", pkg, "bench/vm/run", "--env", "SHOAL_REQUIRE=root,netns,vxlan,nft,ipvs", "--",
+		program, "-test.v=test2json", "-test.run", "Lab", "-test.timeout", "8m")
+	return run(cmd, nil)
+}
+
+func conformance() Result {
+	return goTest(nil, "-tags", "lab", "-count=1", "-timeout", "15m", "./bench/conformance")
+}
+
+func sim() Result { return goTest(nil, "-count=1", "-short", "./bench/sim") }
