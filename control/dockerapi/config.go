@@ -8,27 +8,18 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/control/store"
 )
 
-// View is one consistent state of the cluster. What it returns is shared and
-// must not be changed; a missing object is nil. Lists are in no promised order.
-type View interface {
-	// Index is the index of the last change the view holds.
-	Index() uint64
-	Cluster() *api.Cluster
-	Node(id string) *api.Node
-	Nodes() []*api.Node
-	Service(id string) *api.Service
-	ServiceByName(name string) *api.Service
-	Services() []*api.Service
-	Task(id string) *api.Task
-	Tasks() []*api.Task
-	TasksByService(id string) []*api.Task
-	TasksByNode(id string) []*api.Task
-	Network(id string) *api.Network
-	NetworkByName(name string) *api.Network
-	Networks() []*api.Network
-	ServicesByNetwork(id string) []*api.Service
+// State is this manager's copy of the cluster's state; *store.Store is one.
+type State interface {
+	// View returns the state after the last commit that this node holds.
+	View() *store.View
+	// Changed returns a channel that closes at the next commit that changes an
+	// object of one of the kinds.
+	Changed(kinds ...api.Kind) <-chan struct{}
+	// Subscribe returns every commit's changes until ctx ends.
+	Subscribe(ctx context.Context, buffer int) <-chan store.Batch
 }
 
 // Proposer commits changes to the cluster's state.
@@ -64,23 +55,15 @@ type LocalNetworks interface {
 // Config is what the API needs from the rest of the house. All fields but
 // LocalNetworks are required.
 type Config struct {
-	// View returns the newest state that this node holds. It is not called
-	// while the node is not a manager.
-	View      func() View
+	// State is asked only while the node is a manager.
+	State     State
 	Proposer  Proposer
 	Lifecycle Lifecycle
 	// LocalNetworks may be nil: then only the cluster's networks are listed.
 	LocalNetworks LocalNetworks
-	// ParseConstraints says whether placement constraints can be understood.
-	ParseConstraints func([]string) error
-	// Dirty says whether the task was made from another spec than the
-	// service's, so that it must be replaced. node is nil when the task has none.
-	Dirty func(service *api.Service, task *api.Task, node *api.Node) bool
 	// CheckPools says whether a new network may have the subnets it asks for
 	// beside those that the view's networks have.
-	CheckPools func(view View, spec *swarm.NetworkSpec) error
-	// NewJoinToken mints a join token that pins the PEM root certificate.
-	NewJoinToken func(caCert []byte) (string, error)
+	CheckPools func(view *store.View, spec *swarm.NetworkSpec) error
 	// Now is the clock that stamps what the API starts, such as a rollback.
 	Now func() time.Time
 }

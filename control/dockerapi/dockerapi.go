@@ -9,6 +9,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/store"
 )
 
 // API answers the routes of the cluster.
@@ -85,12 +86,15 @@ const (
 // change builds operations from a fresh view and proposes them. When the view
 // was behind (build or Propose answers OutOfSequence) it starts over, because
 // planners write to the same objects as users.
-func (a *API) change(ctx context.Context, build func(View) ([]api.Op, error)) error {
+func (a *API) change(ctx context.Context, build func(*store.View) ([]api.Op, error)) error {
 	pause := firstPause
 	for try := 1; ; try++ {
 		err := a.propose(ctx, build)
-		if api.KindOf(err) != api.OutOfSequence || try == changeTries {
+		if api.KindOf(err) != api.OutOfSequence {
 			return err
+		}
+		if try == changeTries {
+			return errOldWrite()
 		}
 		select {
 		case <-ctx.Done():
@@ -101,8 +105,8 @@ func (a *API) change(ctx context.Context, build func(View) ([]api.Op, error)) er
 	}
 }
 
-func (a *API) propose(ctx context.Context, build func(View) ([]api.Op, error)) error {
-	ops, err := build(a.cfg.View())
+func (a *API) propose(ctx context.Context, build func(*store.View) ([]api.Op, error)) error {
+	ops, err := build(a.cfg.State.View())
 	if err != nil {
 		return err
 	}

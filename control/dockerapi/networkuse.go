@@ -10,11 +10,12 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/control/store"
 )
 
 // usersOf are the services that stand on the network. On the ingress network
 // these are the services with a port in the routing mesh.
-func usersOf(v View, n *api.Network) []*api.Service {
+func usersOf(v *store.View, n *api.Network) []*api.Service {
 	if !n.Spec.Ingress {
 		return v.ServicesByNetwork(n.ID)
 	}
@@ -29,7 +30,7 @@ func usersOf(v View, n *api.Network) []*api.Service {
 
 // describeUse adds which nodes take part in the network and, when verbose,
 // which services and tasks stand on it.
-func describeUse(v View, out *network.Inspect, verbose bool) {
+func describeUse(v *store.View, out *network.Inspect, verbose bool) {
 	n := v.Network(out.ID)
 	if n == nil {
 		return

@@ -2,14 +2,17 @@ package dockerapi
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/store"
 )
 
 // predefinedLabel marks networks that Docker makes itself; users may not set it.
@@ -29,7 +32,7 @@ func (a *API) createNetwork(w http.ResponseWriter, r *http.Request, _ map[string
 		return api.Errorf(api.Forbidden, "%w", err)
 	}
 	id := api.NewID()
-	err = a.change(r.Context(), func(v View) ([]api.Op, error) {
+	err = a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
 		if err := a.checkNewNetwork(v, spec); err != nil {
 			return nil, err
 		}
@@ -122,7 +125,7 @@ func checkIPAM(c network.IPAMConfig, before []network.IPAMConfig) error {
 	return nil
 }
 
-func (a *API) checkNewNetwork(v View, spec *swarm.NetworkSpec) error {
+func (a *API) checkNewNetwork(v *store.View, spec *swarm.NetworkSpec) error {
 	if v.NetworkByName(spec.Name) != nil {
 		return api.Errorf(api.Conflict, "network with name %s already exists", spec.Name)
 	}
@@ -145,42 +148,72 @@ func (a *API) removeNetwork(w http.ResponseWriter, r *http.Request, vars map[str
 		}
 		return api.Errorf(api.Forbidden, "network %s belongs to this node and cannot be removed", found.Name)
 	}
-	err = a.change(r.Context(), func(v View) ([]api.Op, error) {
-		n, err := findNetwork(v, found.ID)
-		if err != nil {
-			return nil, err
-		}
-		if err := networkInUse(v, n); err != nil {
-			return nil, err
-		}
-		return []api.Op{api.Delete(n)}, nil
-	})
-	if err != nil {
+	if err := a.deleteNetwork(r.Context(), found.ID); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-func networkInUse(v View, n *api.Network) error {
+// removeWait bounds how long the removal of a network waits for tasks that are
+// about to stop: a usual grace period with room to spare.
+const removeWait = 30 * time.Second
+
+// deleteNetwork proposes the removal. Tasks and addresses that only wait to be
+// cleaned up are waited for, so that a service and its network can be removed
+// in one go.
+func (a *API) deleteNetwork(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeWait)
+	defer cancel()
+	for {
+		changed := a.cfg.State.Changed(api.KindTask, api.KindService)
+		n, err := findNetwork(a.cfg.State.View(), id)
+		if err != nil {
+			return err
+		}
+		leaving, err := networkUse(a.cfg.State.View(), n)
+		if err == nil {
+			return a.cfg.Proposer.Propose(ctx, []api.Op{api.Delete(n)})
+		}
+		if !leaving {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// networkUse says who uses the network, nil when nobody does. leaving says that
+// those will go by themselves: tasks that are not wanted any more, and services
+// that no longer ask for the network but still have an address there.
+func networkUse(v *store.View, n *api.Network) (leaving bool, err error) {
+	var last error
 	for _, s := range usersOf(v, n) {
 		if n.Spec.Ingress {
-			return api.Errorf(api.Invalid, "ingress network cannot be removed because service %s depends on it", s.ID)
+			return false, api.Errorf(api.Invalid, "ingress network cannot be removed because service %s depends on it", s.Spec.Name)
 		}
-		return api.Errorf(api.Invalid, "network %s is in use by service %s", n.ID, s.ID)
-	}
-	if n.Spec.Ingress {
-		return nil
+		last = api.Errorf(api.Invalid, "network %s is in use by service %s", n.Spec.Name, s.Spec.Name)
+		if asksFor(&s.Spec, n) {
+			return false, last
+		}
 	}
 	for _, t := range v.Tasks() {
-		// Tasks of a service that is gone are about to stop and do not count,
-		// so that a stack and its networks can be removed in one go.
-		if !t.Wanted() || !t.Alive() || t.ServiceID != "" && v.Service(t.ServiceID) == nil {
+		if _, attached := addressIn(t, n.ID); !attached || !t.Alive() {
 			continue
 		}
-		if _, ok := addressIn(t, n.ID); ok {
-			return api.Errorf(api.Invalid, "network %s is in use by task %s", n.ID, t.ID)
+		last = api.Errorf(api.Invalid, "network %s is in use by task %s", n.Spec.Name, t.ID)
+		if t.ServiceID == "" && t.Wanted() {
+			return false, last
 		}
 	}
-	return nil
+	return true, last
+}
+
+func asksFor(spec *swarm.ServiceSpec, n *api.Network) bool {
+	return slices.ContainsFunc(spec.TaskTemplate.Networks, func(a swarm.NetworkAttachmentConfig) bool {
+		return a.Target == n.ID || a.Target == n.Spec.Name
+	})
 }

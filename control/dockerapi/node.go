@@ -10,6 +10,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/store"
 )
 
 func (a *API) listNodes(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
@@ -21,7 +22,7 @@ func (a *API) listNodes(w http.ResponseWriter, r *http.Request, _ map[string]str
 		return err
 	}
 	out := []swarm.Node{}
-	for _, n := range a.cfg.View().Nodes() {
+	for _, n := range a.cfg.State.View().Nodes() {
 		if nodeFits(f, n) {
 			out = append(out, showNode(n))
 		}
@@ -61,7 +62,7 @@ func showNode(n *api.Node) swarm.Node {
 }
 
 func (a *API) inspectNode(w http.ResponseWriter, _ *http.Request, vars map[string]string) error {
-	n, err := findNode(a.cfg.View(), vars["id"])
+	n, err := findNode(a.cfg.State.View(), vars["id"])
 	if err != nil {
 		return err
 	}
@@ -95,12 +96,12 @@ func (a *API) updateNode(_ http.ResponseWriter, r *http.Request, vars map[string
 	if err := checkAvailability(spec.Availability, false); err != nil {
 		return err
 	}
-	return a.changeAt(r.Context(), version, func(v View) (api.Object, []api.Op, error) {
+	return a.changeAt(r.Context(), version, func(v *store.View) (api.Object, []api.Op, error) {
 		return nodeOps(v, vars["id"], spec)
 	})
 }
 
-func nodeOps(v View, ref string, spec swarm.NodeSpec) (api.Object, []api.Op, error) {
+func nodeOps(v *store.View, ref string, spec swarm.NodeSpec) (api.Object, []api.Op, error) {
 	old, err := findNode(v, ref)
 	if err != nil {
 		return nil, nil, err
@@ -115,7 +116,7 @@ func nodeOps(v View, ref string, spec swarm.NodeSpec) (api.Object, []api.Op, err
 	return old, []api.Op{api.Update(n)}, nil
 }
 
-func mayDemote(v View, n *api.Node) error {
+func mayDemote(v *store.View, n *api.Node) error {
 	m := countManagers(v, n.ID)
 	if m.total <= 1 {
 		return api.Errorf(api.Invalid, "attempting to demote the last manager of the swarm")
@@ -129,8 +130,8 @@ func mayDemote(v View, n *api.Node) error {
 // changeAt proposes a change of an object that must still be at the version
 // that the user read. A user may have read it from a manager that is ahead of
 // this one, so a version from the future is waited for.
-func (a *API) changeAt(ctx context.Context, version uint64, build func(View) (api.Object, []api.Op, error)) error {
-	return a.change(ctx, func(v View) ([]api.Op, error) {
+func (a *API) changeAt(ctx context.Context, version uint64, build func(*store.View) (api.Object, []api.Op, error)) error {
+	return a.change(ctx, func(v *store.View) ([]api.Op, error) {
 		old, ops, err := build(v)
 		if err != nil {
 			return nil, err
@@ -147,7 +148,7 @@ func (a *API) changeAt(ctx context.Context, version uint64, build func(View) (ap
 
 func (a *API) removeNode(_ http.ResponseWriter, r *http.Request, vars map[string]string) error {
 	force := wire.Bool(r, "force")
-	return a.change(r.Context(), func(v View) ([]api.Op, error) {
+	return a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
 		n, err := findNode(v, vars["id"])
 		if err != nil {
 			return nil, err
@@ -165,7 +166,7 @@ func (a *API) removeNode(_ http.ResponseWriter, r *http.Request, vars map[string
 
 // orphanOps ends the tasks of a node that is removed: nobody will report on
 // them again.
-func (a *API) orphanOps(v View, nodeID string) []api.Op {
+func (a *API) orphanOps(v *store.View, nodeID string) []api.Op {
 	var ops []api.Op
 	for _, t := range v.TasksByNode(nodeID) {
 		if !t.Alive() {

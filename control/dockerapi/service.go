@@ -9,6 +9,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/store"
 )
 
 // Names of service modes, as filters and refusals use them.
@@ -57,7 +58,7 @@ func (a *API) listServices(w http.ResponseWriter, r *http.Request, _ map[string]
 		return err
 	}
 	withStatus = withStatus && !wire.VersionOf(r).Less(statusSince)
-	v := a.cfg.View()
+	v := a.cfg.State.View()
 	out := []swarm.Service{}
 	for _, s := range v.Services() {
 		if !serviceFits(f, s) {
@@ -124,7 +125,7 @@ func (a *API) inspectService(w http.ResponseWriter, r *http.Request, vars map[st
 	if err != nil {
 		return err
 	}
-	s, err := findService(a.cfg.View(), vars["id"])
+	s, err := findService(a.cfg.State.View(), vars["id"])
 	if err != nil {
 		return err
 	}
@@ -136,7 +137,7 @@ func (a *API) inspectService(w http.ResponseWriter, r *http.Request, vars map[st
 }
 
 func (a *API) removeService(_ http.ResponseWriter, r *http.Request, vars map[string]string) error {
-	return a.change(r.Context(), func(v View) ([]api.Op, error) {
+	return a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
 		s, err := findService(v, vars["id"])
 		if err != nil {
 			return nil, err

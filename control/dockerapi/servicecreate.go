@@ -7,6 +7,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/store"
 )
 
 // specBody is a service's spec as clients send it. Clients of old put the
@@ -18,7 +19,7 @@ type specBody struct {
 
 // readSpec reads and normalises the spec of a request, without looking at the
 // cluster's state.
-func (a *API) readSpec(r *http.Request) (swarm.ServiceSpec, error) {
+func readSpec(r *http.Request) (swarm.ServiceSpec, error) {
 	var body specBody
 	if err := wire.ReadJSON(r, &body); err != nil {
 		return swarm.ServiceSpec{}, err
@@ -32,16 +33,16 @@ func (a *API) readSpec(r *http.Request) (swarm.ServiceSpec, error) {
 }
 
 func (a *API) createService(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
-	spec, err := a.readSpec(r)
+	spec, err := readSpec(r)
 	if err != nil {
 		return err
 	}
 	id := api.NewID()
-	err = a.change(r.Context(), func(v View) ([]api.Op, error) {
-		s := &api.Service{SpecVersion: swarm.Version{Index: firstSpecVersion}}
+	err = a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
+		s := &api.Service{}
 		s.ID = id
 		s.Spec = copySpec(spec)
-		if err := a.checkNewSpec(v, &s.Spec, ""); err != nil {
+		if err := checkNewSpec(v, &s.Spec, ""); err != nil {
 			return nil, err
 		}
 		if v.ServiceByName(s.Spec.Name) != nil {
@@ -55,10 +56,6 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request, _ map[string
 	return wire.WriteJSON(w, http.StatusCreated, swarm.ServiceCreateResponse{ID: id})
 }
 
-// firstSpecVersion is the SpecVersion of a new service. It is not above the
-// version that the state machine gives the object.
-const firstSpecVersion = 1
-
 // copySpec copies deeply by way of the service's own copy.
 func copySpec(spec swarm.ServiceSpec) swarm.ServiceSpec {
 	s := api.Service{}
@@ -69,14 +66,14 @@ func copySpec(spec swarm.ServiceSpec) swarm.ServiceSpec {
 // checkNewSpec resolves the networks of a spec that a user sent, normalises it
 // and validates it against the state. self is the id of the service that is
 // updated, "" for a new one.
-func (a *API) checkNewSpec(v View, spec *swarm.ServiceSpec, self string) error {
+func checkNewSpec(v *store.View, spec *swarm.ServiceSpec, self string) error {
 	if err := resolveNetworks(v, spec); err != nil {
 		return err
 	}
 	if err := normalizeSpec(spec); err != nil {
 		return err
 	}
-	if err := a.validateSpec(spec); err != nil {
+	if err := validateSpec(spec); err != nil {
 		return err
 	}
 	if err := checkAttachments(v, spec); err != nil {
@@ -90,7 +87,7 @@ func (a *API) checkNewSpec(v View, spec *swarm.ServiceSpec, self string) error {
 
 // resolveNetworks replaces the names of networks by their ids. That an unknown
 // network is answered with 500 is Docker's doing, and tools look for it.
-func resolveNetworks(v View, spec *swarm.ServiceSpec) error {
+func resolveNetworks(v *store.View, spec *swarm.ServiceSpec) error {
 	for i, n := range spec.TaskTemplate.Networks {
 		network, err := findNetwork(v, n.Target)
 		if api.KindOf(err) == api.NotFound {
@@ -104,7 +101,7 @@ func resolveNetworks(v View, spec *swarm.ServiceSpec) error {
 	return nil
 }
 
-func checkAttachments(v View, spec *swarm.ServiceSpec) error {
+func checkAttachments(v *store.View, spec *swarm.ServiceSpec) error {
 	seen := map[string]bool{}
 	for _, n := range spec.TaskTemplate.Networks {
 		network := v.Network(n.Target)
@@ -135,14 +132,14 @@ func needsIngress(spec *swarm.ServiceSpec) bool {
 	return false
 }
 
-func checkIngress(v View, spec *swarm.ServiceSpec) error {
+func checkIngress(v *store.View, spec *swarm.ServiceSpec) error {
 	if needsIngress(spec) && ingressNetwork(v) == nil {
 		return api.Errorf(api.Invalid, "service needs ingress network, but no ingress network is present")
 	}
 	return nil
 }
 
-func ingressNetwork(v View) *api.Network {
+func ingressNetwork(v *store.View) *api.Network {
 	for _, n := range v.Networks() {
 		if n.Spec.Ingress {
 			return n
@@ -160,7 +157,7 @@ type port struct {
 // checkPortConflicts refuses a published port that another service has in the
 // routing mesh, or a port of the mesh that another service has on hosts. Host
 // ports of several services may be equal: the scheduler keeps them apart.
-func checkPortConflicts(v View, spec *swarm.ServiceSpec, self string) error {
+func checkPortConflicts(v *store.View, spec *swarm.ServiceSpec, self string) error {
 	if spec.EndpointSpec == nil {
 		return nil
 	}

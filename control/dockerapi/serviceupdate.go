@@ -8,6 +8,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/store"
 )
 
 // specUpdate is what a user asks of a service.
@@ -21,7 +22,7 @@ type specUpdate struct {
 }
 
 func (a *API) updateService(w http.ResponseWriter, r *http.Request, vars map[string]string) error {
-	spec, err := a.readSpec(r)
+	spec, err := readSpec(r)
 	if err != nil {
 		return err
 	}
@@ -33,7 +34,7 @@ func (a *API) updateService(w http.ResponseWriter, r *http.Request, vars map[str
 	if err := u.readOptions(r); err != nil {
 		return err
 	}
-	err = a.change(r.Context(), func(v View) ([]api.Op, error) {
+	err = a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
 		s, err := a.updatedService(v, u)
 		if err != nil {
 			return nil, err
@@ -67,7 +68,7 @@ func (u *specUpdate) readOptions(r *http.Request) error {
 // updatedService is the stored service with the user's change. The version that
 // the user read may be older than the object's, because planners write to it
 // too; it must not be older than the spec's last change.
-func (a *API) updatedService(v View, u specUpdate) (*api.Service, error) {
+func (a *API) updatedService(v *store.View, u specUpdate) (*api.Service, error) {
 	old, err := findService(v, u.ref)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (a *API) updatedService(v View, u specUpdate) (*api.Service, error) {
 	switch {
 	case u.version > old.Version.Index:
 		return nil, errOldWrite()
-	case u.version < max(old.SpecVersion.Index, old.PreviousSpecVersion.Index):
+	case u.version < old.SpecVersion.Index:
 		return nil, staleWrite()
 	}
 	s := old.Copy()
@@ -86,28 +87,21 @@ func (a *API) updatedService(v View, u specUpdate) (*api.Service, error) {
 	}
 	if u.rollback {
 		a.rollBack(s)
-		return s, a.checkRolledBack(v, s)
+		return s, checkRolledBack(v, s)
 	}
 	spec := copySpec(u.spec)
-	if err := a.checkUpdatedSpec(v, old, &spec); err != nil {
+	if err := checkUpdatedSpec(v, old, &spec); err != nil {
 		return nil, err
 	}
 	previous := s.Spec
-	s.PreviousSpec, s.PreviousSpecVersion = &previous, s.SpecVersion
-	s.Spec, s.SpecVersion = spec, nextSpecVersion(old)
+	s.PreviousSpec, s.Spec = &previous, spec
 	s.UpdateStatus = nil
 	return s, nil
 }
 
-// nextSpecVersion is above every version at which the old spec could be read
-// and not above the one the state machine is about to give the object.
-func nextSpecVersion(old *api.Service) swarm.Version {
-	return swarm.Version{Index: old.Version.Index + 1}
-}
-
-func (a *API) checkUpdatedSpec(v View, old *api.Service, spec *swarm.ServiceSpec) error {
+func checkUpdatedSpec(v *store.View, old *api.Service, spec *swarm.ServiceSpec) error {
 	self := old.ID
-	if err := a.checkNewSpec(v, spec, self); err != nil {
+	if err := checkNewSpec(v, spec, self); err != nil {
 		return err
 	}
 	if modeOf(spec.Mode) != modeOf(old.Spec.Mode) {
@@ -119,12 +113,11 @@ func (a *API) checkUpdatedSpec(v View, old *api.Service, spec *swarm.ServiceSpec
 	return nil
 }
 
-// rollBack swaps the spec and the previous one. The tasks of the previous spec
-// carry its version, so those that still run need no replacement.
+// rollBack swaps the spec and the previous one. Their versions are the store's
+// to set.
 func (a *API) rollBack(s *api.Service) {
-	current, currentVersion := s.Spec, s.SpecVersion
-	s.Spec, s.SpecVersion = *s.PreviousSpec, nextSpecVersion(s)
-	s.PreviousSpec, s.PreviousSpecVersion = &current, currentVersion
+	current := s.Spec
+	s.Spec, s.PreviousSpec = *s.PreviousSpec, &current
 	now := a.cfg.Now()
 	s.UpdateStatus = &swarm.UpdateStatus{
 		State: swarm.UpdateStateRollbackStarted, StartedAt: &now, Message: "manually requested rollback",
@@ -133,7 +126,7 @@ func (a *API) rollBack(s *api.Service) {
 
 // checkRolledBack refuses a rollback to ports that another service has taken
 // meanwhile, or to networks that are gone.
-func (a *API) checkRolledBack(v View, s *api.Service) error {
+func checkRolledBack(v *store.View, s *api.Service) error {
 	for _, n := range s.Spec.TaskTemplate.Networks {
 		if v.Network(n.Target) == nil {
 			return api.Errorf(api.Internal, "network %s not found", n.Target)

@@ -9,6 +9,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/store"
 )
 
 func (a *API) mountSwarm(rt *wire.Router) {
@@ -22,7 +23,7 @@ func (a *API) mountSwarm(rt *wire.Router) {
 }
 
 func (a *API) inspectSwarm(w http.ResponseWriter, _ *http.Request, _ map[string]string) error {
-	c := a.cfg.View().Cluster()
+	c := a.cfg.State.View().Cluster()
 	if c == nil {
 		return api.Errorf(api.Unavailable, textStarting)
 	}
@@ -70,7 +71,7 @@ func checkInit(req *swarm.InitRequest) error {
 	if req.AutoLockManagers {
 		req.Spec.EncryptionConfig.AutoLockManagers = true
 	}
-	if err := normalizeSwarmSpec(&req.Spec); err != nil {
+	if err := checkSwarmSpec(&req.Spec); err != nil {
 		return err
 	}
 	if p := req.DataPathPort; p != 0 && (p < minDataPathPort || p > maxDataPathPort) {
@@ -173,7 +174,7 @@ func (a *API) mayLeave(info swarm.Info) error {
 		head = "You are attempting to leave the swarm on a node that is participating as a manager. "
 		tail = "The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message."
 	)
-	m := countManagers(a.cfg.View(), info.NodeID)
+	m := countManagers(a.cfg.State.View(), info.NodeID)
 	switch {
 	case m.total <= 1:
 		return api.Errorf(api.Unavailable, head+"Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. ")
@@ -191,7 +192,7 @@ type managers struct {
 	quorumWithout bool
 }
 
-func countManagers(v View, leaving string) managers {
+func countManagers(v *store.View, leaving string) managers {
 	var m managers
 	reachableOthers := 0
 	for _, n := range v.Nodes() {
@@ -219,7 +220,7 @@ func unreachable(n *api.Node) bool {
 }
 
 func (a *API) unlockKey(w http.ResponseWriter, _ *http.Request, _ map[string]string) error {
-	// Without autolock, which normalizeSwarmSpec refuses, there is no key.
+	// Without autolock, which checkSwarmSpec refuses, there is no key.
 	return wire.WriteJSON(w, http.StatusOK, swarm.UnlockKeyResponse{})
 }
 

@@ -1,61 +1,60 @@
 package dockerapi
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"net/http"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/control/ca"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/genesis"
+	"shoal/control/store"
 )
 
-// Defaults of the cluster's spec, which are Docker's.
+// Defaults of the cluster's spec beside those of genesis, which are Docker's.
 const (
-	defaultHistory         = int64(5)
-	defaultSnapshot        = uint64(10_000)
-	defaultSlowFollowers   = uint64(500)
-	defaultElectionTick    = 10
-	defaultHeartbeatTick   = 1
-	defaultHeartbeatPeriod = 5 * time.Second
-	defaultCertExpiry      = 90 * 24 * time.Hour
-	minCertExpiry          = time.Hour
+	defaultSnapshot      = uint64(10_000)
+	defaultSlowFollowers = uint64(500)
+	defaultElectionTick  = 10
+	defaultHeartbeatTick = 1
+	minCertExpiry        = time.Hour
 )
 
-// normalizeSwarmSpec validates the spec and writes the defaults where it is
-// zero, which both init and update mean by zero.
-func normalizeSwarmSpec(s *swarm.Spec) error {
-	if s.Name != "" && s.Name != "default" {
-		return api.Errorf(api.Invalid, `swarm spec must be named "default"`)
-	}
-	s.Name = "default"
-	if err := checkSwarmSpec(s); err != nil {
-		return err
-	}
-	history, keep := defaultHistory, uint64(0)
+// insertSwarmDefaults writes the defaults where the spec is zero, which an
+// update means by zero.
+func insertSwarmDefaults(s *swarm.Spec) {
+	history, keep := int64(genesis.DefaultTaskHistory), uint64(0)
 	orNew(&s.Orchestration.TaskHistoryRetentionLimit, &history)
 	orNew(&s.Raft.KeepOldSnapshots, &keep)
 	or(&s.Raft.SnapshotInterval, defaultSnapshot)
 	or(&s.Raft.LogEntriesForSlowFollowers, defaultSlowFollowers)
 	or(&s.Raft.ElectionTick, defaultElectionTick)
 	or(&s.Raft.HeartbeatTick, defaultHeartbeatTick)
-	or(&s.Dispatcher.HeartbeatPeriod, defaultHeartbeatPeriod)
-	or(&s.CAConfig.NodeCertExpiry, defaultCertExpiry)
-	return nil
+	or(&s.Dispatcher.HeartbeatPeriod, genesis.DefaultHeartbeat)
+	or(&s.CAConfig.NodeCertExpiry, genesis.DefaultCertExpiry)
 }
 
+// checkSwarmSpec refuses a spec that cannot be served and names it.
 func checkSwarmSpec(s *swarm.Spec) error {
-	ca := s.CAConfig
+	if s.Name != "" && s.Name != "default" {
+		return api.Errorf(api.Invalid, `swarm spec must be named "default"`)
+	}
+	s.Name = "default"
+	authority := s.CAConfig
 	switch {
-	case ca.NodeCertExpiry != 0 && ca.NodeCertExpiry < minCertExpiry:
+	case authority.NodeCertExpiry != 0 && authority.NodeCertExpiry < minCertExpiry:
 		return api.Errorf(api.Invalid, "minimum certificate expiry time is: %s", minCertExpiry)
 	case s.Dispatcher.HeartbeatPeriod < 0:
 		return api.Errorf(api.Invalid, "heartbeat time period cannot be a negative duration")
 	case s.EncryptionConfig.AutoLockManagers:
 		return api.Errorf(api.Unimplemented, "locking managers (autolock) is not supported by this version")
-	case len(ca.ExternalCAs) > 0:
+	case len(authority.ExternalCAs) > 0:
 		return api.Errorf(api.Unimplemented, "external certificate authorities are not supported by this version")
-	case ca.SigningCACert != "" || ca.SigningCAKey != "":
+	case authority.SigningCACert != "" || authority.SigningCAKey != "":
 		return api.Errorf(api.Unimplemented, "bringing a certificate authority is not supported by this version")
 	}
 	return nil
@@ -100,15 +99,16 @@ func (a *API) updateSwarm(_ http.ResponseWriter, r *http.Request, _ map[string]s
 	if err != nil {
 		return err
 	}
-	if err := normalizeSwarmSpec(&spec); err != nil {
+	if err := checkSwarmSpec(&spec); err != nil {
 		return err
 	}
-	return a.changeAt(r.Context(), version, func(v View) (api.Object, []api.Op, error) {
-		return a.swarmOps(v, spec, rot)
+	insertSwarmDefaults(&spec)
+	return a.changeAt(r.Context(), version, func(v *store.View) (api.Object, []api.Op, error) {
+		return swarmOps(v, spec, rot)
 	})
 }
 
-func (a *API) swarmOps(v View, spec swarm.Spec, rot rotation) (api.Object, []api.Op, error) {
+func swarmOps(v *store.View, spec swarm.Spec, rot rotation) (api.Object, []api.Op, error) {
 	old := v.Cluster()
 	if old == nil {
 		return nil, nil, api.Errorf(api.Unavailable, textStarting)
@@ -125,11 +125,24 @@ func (a *API) swarmOps(v View, spec swarm.Spec, rot rotation) (api.Object, []api
 		if !t.wanted {
 			continue
 		}
-		token, err := a.cfg.NewJoinToken(c.CACert)
+		token, err := newJoinToken(c.CACert)
 		if err != nil {
-			return nil, nil, api.Errorf(api.Internal, "mint a join token: %w", err)
+			return nil, nil, err
 		}
 		*t.token = token
 	}
 	return old, []api.Op{api.Update(c)}, nil
+}
+
+// newJoinToken mints a token that pins the PEM root certificate.
+func newJoinToken(rootPEM []byte) (string, error) {
+	block, _ := pem.Decode(rootPEM)
+	if block == nil {
+		return "", api.Errorf(api.Internal, "mint a join token: the cluster has no root certificate")
+	}
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", api.Errorf(api.Internal, "mint a join token: %w", err)
+	}
+	return ca.NewToken(root).Reveal(), nil
 }

@@ -10,6 +10,8 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/orchestrate"
+	"shoal/control/store"
 )
 
 // taskName is the name of a task and of its container: service, slot (for a
@@ -26,13 +28,13 @@ func (a *API) listTasks(w http.ResponseWriter, r *http.Request, _ map[string]str
 	if err != nil {
 		return err
 	}
-	v := a.cfg.View()
+	v := a.cfg.State.View()
 	if err := resolveTaskFilters(v, f); err != nil {
 		return err
 	}
 	out := []swarm.Task{}
 	for _, t := range candidateTasks(v, f) {
-		if taskFits(v, f, t) && a.upToDate(v, f, t) {
+		if taskFits(v, f, t) && upToDate(v, f, t) {
 			out = append(out, showTask(t))
 		}
 	}
@@ -42,7 +44,7 @@ func (a *API) listTasks(w http.ResponseWriter, r *http.Request, _ map[string]str
 
 // resolveTaskFilters turns names of services and nodes into ids; one that does
 // not exist is NotFound.
-func resolveTaskFilters(v View, f wire.Filters) error {
+func resolveTaskFilters(v *store.View, f wire.Filters) error {
 	for i, ref := range f["service"] {
 		s, err := findService(v, ref)
 		if err != nil {
@@ -66,7 +68,7 @@ func resolveTaskFilters(v View, f wire.Filters) error {
 }
 
 // candidateTasks takes the narrowest index that the filters allow.
-func candidateTasks(v View, f wire.Filters) []*api.Task {
+func candidateTasks(v *store.View, f wire.Filters) []*api.Task {
 	var lists func(string) []*api.Task
 	var ids []string
 	switch {
@@ -86,7 +88,7 @@ func candidateTasks(v View, f wire.Filters) []*api.Task {
 	return all
 }
 
-func taskFits(v View, f wire.Filters, t *api.Task) bool {
+func taskFits(v *store.View, f wire.Filters, t *api.Task) bool {
 	return f.Exact("service", t.ServiceID) &&
 		f.Exact("node", t.NodeID) &&
 		f.Prefix("id", t.ID) &&
@@ -114,7 +116,7 @@ func runtimeFits(f wire.Filters, got swarm.RuntimeType) bool {
 }
 
 // taskLabels are the labels that the filter means: those of the task's service.
-func taskLabels(v View, t *api.Task) map[string]string {
+func taskLabels(v *store.View, t *api.Task) map[string]string {
 	if s := v.Service(t.ServiceID); s != nil {
 		return s.Spec.Labels
 	}
@@ -123,12 +125,12 @@ func taskLabels(v View, t *api.Task) map[string]string {
 
 // upToDate serves the filter of the progress display: only tasks that need not
 // be replaced to follow the service's present spec.
-func (a *API) upToDate(v View, f wire.Filters, t *api.Task) bool {
+func upToDate(v *store.View, f wire.Filters, t *api.Task) bool {
 	if !f.Has("_up-to-date") {
 		return true
 	}
 	s := v.Service(t.ServiceID)
-	return s != nil && !a.cfg.Dirty(s, t, v.Node(t.NodeID))
+	return s != nil && !orchestrate.IsDirty(s, t, v.Node(t.NodeID))
 }
 
 // showTask is the task as Docker shows it.
@@ -142,7 +144,7 @@ func showTask(t *api.Task) swarm.Task {
 }
 
 func (a *API) inspectTask(w http.ResponseWriter, _ *http.Request, vars map[string]string) error {
-	t, err := findTask(a.cfg.View(), vars["id"])
+	t, err := findTask(a.cfg.State.View(), vars["id"])
 	if err != nil {
 		return err
 	}

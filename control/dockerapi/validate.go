@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/control/schedule/constraint"
 )
 
 var dnsName = regexp.MustCompile(`^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$`)
@@ -32,11 +33,11 @@ func checkName(name string) error {
 
 // validateSpec says whether a normalised spec can be served, whatever the state
 // of the cluster.
-func (a *API) validateSpec(s *swarm.ServiceSpec) error {
+func validateSpec(s *swarm.ServiceSpec) error {
 	if err := checkName(s.Name); err != nil {
 		return err
 	}
-	if err := a.validateTask(&s.TaskTemplate); err != nil {
+	if err := validateTask(&s.TaskTemplate); err != nil {
 		return err
 	}
 	if m := s.Mode.Replicated; m != nil && int64(*m.Replicas) < 0 {
@@ -51,7 +52,7 @@ func (a *API) validateSpec(s *swarm.ServiceSpec) error {
 	return checkEndpoint(s.EndpointSpec)
 }
 
-func (a *API) validateTask(t *swarm.TaskSpec) error {
+func validateTask(t *swarm.TaskSpec) error {
 	if err := checkResources(t.Resources); err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func (a *API) validateTask(t *swarm.TaskSpec) error {
 	}
 	if t.Placement != nil {
 		// Docker answers a constraint that it cannot parse with 500.
-		if err := a.cfg.ParseConstraints(t.Placement.Constraints); err != nil {
+		if _, err := constraint.Parse(t.Placement.Constraints); err != nil {
 			return api.Errorf(api.Internal, "%w", err)
 		}
 	}
