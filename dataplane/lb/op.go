@@ -1,0 +1,50 @@
+package lb
+
+import "fmt"
+
+// OpKind says what an Op does.
+type OpKind string
+
+// The kinds, in the order in which Plan puts them: a client never meets a front
+// whose old backends went before its new ones came.
+const (
+	SetMasquerade OpKind = "set masquerade"
+	AddService    OpKind = "add service"
+	SetService    OpKind = "set service" // another algorithm
+	AddBackend    OpKind = "add backend"
+	SetBackend    OpKind = "set backend" // another weight, or draining
+	RemoveBackend OpKind = "remove backend"
+	RemoveService OpKind = "remove service"
+)
+
+// Op is one change of one object.
+type Op struct {
+	Kind OpKind
+	// Service is the front, name and algorithm; never its backends.
+	Service Service
+	// Backend is set for the three kinds that speak of one.
+	Backend Backend
+	// Masquerade is the new value, for SetMasquerade.
+	Masquerade bool
+}
+
+// String is the line that a person reads in a list of drift.
+func (o Op) String() string {
+	name := ""
+	if o.Service.Name != "" {
+		name = " (" + o.Service.Name + ")"
+	}
+	switch o.Kind {
+	case SetMasquerade:
+		return fmt.Sprintf("%s %t", o.Kind, o.Masquerade)
+	case AddService, SetService:
+		return fmt.Sprintf("%s %s%s %s", o.Kind, o.Service.Front, name, o.Service.Algorithm)
+	case RemoveService:
+		return fmt.Sprintf("%s %s%s", o.Kind, o.Service.Front, name)
+	}
+	task := ""
+	if o.Backend.Task != "" {
+		task = " (" + o.Backend.Task + ")"
+	}
+	return fmt.Sprintf("%s %s%s of %s%s", o.Kind, o.Backend, task, o.Service.Front, name)
+}

@@ -1,0 +1,224 @@
+package netfilter
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// Layout is the fixed part of a table of ours: its sets and maps (whose elements
+// come and go) and the chains whose rules never change. Everything lives in the
+// inet family, so that one table serves IPv4 and IPv6.
+type Layout struct {
+	Table  string
+	Sets   []nftables.Set
+	Chains []Chain
+}
+
+// Chain is a chain with its rules; one with a nil Hook is called by others.
+type Chain struct {
+	Name     string
+	Type     nftables.ChainType
+	Hook     *nftables.ChainHook
+	Priority *nftables.ChainPriority
+	Rules    []Rule
+}
+
+// Rule is one rule and the comment it is recognised by; comments are at most
+// CommentMax bytes and unique within their chain.
+type Rule struct {
+	Comment string
+	Exprs   []expr.Any
+}
+
+// CommentMax is the longest comment in bytes that a rule or element may carry.
+const CommentMax = 200
+
+// TableOf names the inet table of a layout.
+func (l Layout) TableOf() *nftables.Table {
+	return &nftables.Table{Name: l.Table, Family: nftables.TableFamilyINet}
+}
+
+// Set returns the layout's set of that name, bound to its table.
+func (l Layout) Set(name string) *nftables.Set {
+	for _, s := range l.Sets {
+		if s.Name == name {
+			s.Table = l.TableOf()
+			return &s
+		}
+	}
+	return nil
+}
+
+// Exists says whether the namespace has the table.
+func (c *Conn) Exists(table string) (bool, error) {
+	_, err := c.ListTableOfFamily(table, nftables.TableFamilyINet)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		// The library words "not there" in its own way when nothing comes back.
+		tables, listErr := c.ListTablesOfFamily(nftables.TableFamilyINet)
+		if listErr != nil {
+			return false, fmt.Errorf("list nftables tables: %w", listErr)
+		}
+		return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table }), nil
+	}
+	return true, nil
+}
+
+// Intact says whether the existing table still has every set, chain and rule of
+// the layout, in order. extra returns the names of the sets and chains that are
+// there beyond it.
+func (c *Conn) Intact(l Layout) (intact bool, extraSets, extraChains []string, err error) {
+	sets, err := c.GetSets(l.TableOf())
+	if err != nil {
+		return false, nil, nil, fmt.Errorf("list sets of table %s: %w", l.Table, err)
+	}
+	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, nil, nil, fmt.Errorf("list chains of table %s: %w", l.Table, err)
+	}
+	known := map[string]bool{}
+	for _, s := range l.Sets {
+		known[s.Name] = true
+	}
+	found := 0
+	for _, s := range sets {
+		switch {
+		case known[s.Name]:
+			found++
+		case !s.Anonymous:
+			extraSets = append(extraSets, s.Name)
+		}
+	}
+	intact = found == len(l.Sets)
+	present := map[string]*nftables.Chain{}
+	for _, ch := range chains {
+		if ch.Table.Name == l.Table {
+			present[ch.Name] = ch
+		}
+	}
+	for _, want := range l.Chains {
+		have, ok := present[want.Name]
+		delete(present, want.Name)
+		if !ok || !sameHook(want, have) {
+			intact = false
+			continue
+		}
+		same, err := c.sameRules(l, want)
+		if err != nil {
+			return false, nil, nil, err
+		}
+		intact = intact && same
+	}
+	for name := range present {
+		extraChains = append(extraChains, name)
+	}
+	slices.Sort(extraChains)
+	return intact, extraSets, extraChains, nil
+}
+
+func sameHook(want Chain, have *nftables.Chain) bool {
+	if want.Hook == nil || have.Hooknum == nil {
+		return want.Hook == nil && have.Hooknum == nil
+	}
+	return *want.Hook == *have.Hooknum && *want.Priority == *have.Priority && want.Type == have.Type
+}
+
+func (c *Conn) sameRules(l Layout, want Chain) (bool, error) {
+	rules, err := c.Rules(l.Table, want.Name)
+	if err != nil {
+		return false, err
+	}
+	return slices.EqualFunc(rules, want.Rules, func(have *nftables.Rule, w Rule) bool {
+		return Comment(have) == w.Comment && len(have.Exprs) == len(w.Exprs)
+	}), nil
+}
+
+// Rules returns the rules of one chain, in order.
+func (c *Conn) Rules(table, chain string) ([]*nftables.Rule, error) {
+	t := &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
+	rules, err := c.GetRules(t, &nftables.Chain{Name: chain, Table: t})
+	if err != nil {
+		return nil, fmt.Errorf("list rules of chain %s in table %s: %w", chain, table, err)
+	}
+	return rules, nil
+}
+
+// Comment returns a rule's comment, "" if it has none that can be read.
+func Comment(r *nftables.Rule) string {
+	// The library indexes without looking at the length that the data claims.
+	if len(r.UserData) < 2 || len(r.UserData) < 2+int(r.UserData[1]) {
+		return ""
+	}
+	s, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+	return s
+}
+
+// Replace queues the table anew with the layout's sets, chains and rules,
+// taking away whatever a table of that name held.
+func (c *Conn) Replace(l Layout) error {
+	c.Drop(l.Table)
+	t := c.AddTable(l.TableOf())
+	for i := range l.Sets {
+		if err := c.AddSet(l.Set(l.Sets[i].Name), nil); err != nil {
+			return fmt.Errorf("queue set %s: %w", l.Sets[i].Name, err)
+		}
+	}
+	for _, ch := range l.Chains {
+		c.AddChain(ch.in(t))
+	}
+	for _, ch := range l.Chains {
+		for _, r := range ch.Rules {
+			c.Append(l.Table, ch.Name, r)
+		}
+	}
+	return nil
+}
+
+func (ch Chain) in(t *nftables.Table) *nftables.Chain {
+	return &nftables.Chain{Name: ch.Name, Table: t, Type: ch.Type, Hooknum: ch.Hook, Priority: ch.Priority}
+}
+
+// Drop queues the removal of a table, there or not.
+func (c *Conn) Drop(table string) {
+	t := &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
+	c.AddTable(t)
+	c.DelTable(t)
+}
+
+// Append queues one rule at the end of a chain.
+func (c *Conn) Append(table, chain string, r Rule) {
+	t := &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
+	c.AddRule(&nftables.Rule{
+		Table: t, Chain: &nftables.Chain{Name: chain, Table: t}, Exprs: r.Exprs,
+		UserData: userdata.AppendString(nil, userdata.TypeComment, Clip(r.Comment)),
+	})
+}
+
+// elementsPerMessage keeps an attribute list far below the 64 KiB that netlink can say.
+const elementsPerMessage = 128
+
+// AddElements queues elements for a set, in as many messages as needed.
+func (c *Conn) AddElements(s *nftables.Set, elements []nftables.SetElement) error {
+	for part := range slices.Chunk(elements, elementsPerMessage) {
+		if err := c.SetAddElements(s, part); err != nil {
+			return fmt.Errorf("queue elements of %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+// Clip cuts a comment to CommentMax bytes.
+func Clip(s string) string {
+	if len(s) > CommentMax {
+		return s[:CommentMax]
+	}
+	return s
+}

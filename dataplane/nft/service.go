@@ -1,0 +1,160 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"shoal/dataplane/lb"
+	"shoal/dataplane/netfilter"
+)
+
+// servicePrefix starts the names of what belongs to one service; the rest is its
+// front, so that the names are readable, bounded (address, protocol, port) and
+// need no memory.
+const servicePrefix = "svc-"
+
+// hashSeed is the same on every node: a client meets the same server wherever it enters.
+const hashSeed = 0x5ea
+
+// drainingFrom is the first number of servers that are never picked: the chain
+// counts from zero to the number of slots.
+const drainingFrom = 1 << 31
+
+// objectName names a front's chain and its map.
+func objectName(f lb.Front) string {
+	name := servicePrefix + f.Addr.String()
+	if f.Protocol != lb.Any {
+		name += fmt.Sprintf("-%s-%d", f.Protocol, f.Port)
+	}
+	return strings.ReplaceAll(name, ":", "_")
+}
+
+// protocols are the numbers of IANA's registry.
+var protocols = map[lb.Protocol]byte{lb.TCP: unix.IPPROTO_TCP, lb.UDP: unix.IPPROTO_UDP, lb.SCTP: unix.IPPROTO_SCTP}
+
+func protocolOf(number byte) lb.Protocol {
+	for p, n := range protocols {
+		if n == number {
+			return p
+		}
+	}
+	return lb.Any
+}
+
+// frontMap returns the name of the map a front is an element of.
+func frontMap(f lb.Front) string {
+	if f.Protocol == lb.Any {
+		return anyFronts + netfilter.FamilyOf(f.Addr).Suffix
+	}
+	return portFronts + netfilter.FamilyOf(f.Addr).Suffix
+}
+
+// frontElement leads a front to its chain.
+func frontElement(f lb.Front) nftables.SetElement {
+	key := f.Addr.AsSlice()
+	if f.Protocol != lb.Any {
+		key = append(append(key, netfilter.ProtoKey(protocols[f.Protocol])...), netfilter.PortKey(f.Port)...)
+	}
+	return nftables.SetElement{Key: key, VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: objectName(f)}}
+}
+
+// parseFront is the inverse of frontElement.
+func parseFront(f netfilter.Family, key []byte) (lb.Front, bool) {
+	if len(key) != int(f.Bytes) && len(key) != int(f.Bytes)+8 {
+		return lb.Front{}, false
+	}
+	addr, ok := netip.AddrFromSlice(key[:f.Bytes])
+	if !ok || len(key) == int(f.Bytes) {
+		return lb.Front{Addr: addr}, ok
+	}
+	rest := key[f.Bytes:]
+	front := lb.Front{Addr: addr, Protocol: protocolOf(rest[0]), Port: binary.BigEndian.Uint16(rest[4:])}
+	return front, front.Protocol != lb.Any && front.Port != 0
+}
+
+// serverMap is the service's numbered servers.
+func serverMap(front lb.Front) *nftables.Set {
+	f := netfilter.FamilyOf(front.Addr)
+	data := []nftables.SetDatatype{f.Addr}
+	if front.Protocol != lb.Any {
+		data = append(data, nftables.TypeInetService)
+	}
+	return &nftables.Set{
+		Table: layout(false).TableOf(), Name: objectName(front), IsMap: true,
+		KeyType: nftables.TypeMark, KeyByteOrder: binaryutil.NativeEndian, DataType: nftables.MustConcatSetType(data...),
+	}
+}
+
+// turn is where a namespace starts to count. Without it every new client of a
+// service would begin with the same server.
+func turn(namespace string, s lb.Service, slots int) int {
+	if slots == 0 || s.Algorithm == lb.SourceHash {
+		return 0
+	}
+	h := fnv.New32a()
+	h.Write([]byte(namespace + "|" + s.Front.String()))
+	return int(h.Sum32() % uint32(slots))
+}
+
+// servers returns the elements of the service's map, and how many can be picked.
+func servers(namespace string, s lb.Service) (elements []nftables.SetElement, slots int) {
+	table := s.Slots()
+	first := turn(namespace, s, len(table))
+	for i := range table {
+		elements = append(elements, serverElement(uint32(i), table[(i+first)%len(table)]))
+	}
+	next := uint32(drainingFrom)
+	for _, b := range s.Backends {
+		if b.Draining {
+			elements = append(elements, serverElement(next, b))
+			next++
+		}
+	}
+	return elements, len(table)
+}
+
+func serverElement(number uint32, b lb.Backend) nftables.SetElement {
+	val := b.Addr.AsSlice()
+	if b.Port != 0 {
+		val = append(val, netfilter.PortKey(b.Port)...)
+	}
+	return nftables.SetElement{
+		Key: binaryutil.NativeEndian.PutUint32(number), Val: val,
+		Comment: netfilter.Clip(fmt.Sprintf("weight=%d %s", b.Weight, b.Task)),
+	}
+}
+
+// rules are the chain of a service: pick a server, or refuse.
+func rules(s lb.Service, slots int) []netfilter.Rule {
+	comment := string(s.Algorithm) + " " + s.Name
+	if slots == 0 {
+		tcp, other := netfilter.Refuse()
+		return []netfilter.Rule{{Comment: comment, Exprs: tcp}, {Comment: "nobody is there", Exprs: other}}
+	}
+	f := netfilter.FamilyOf(s.Addr)
+	nat := &expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.Proto), RegAddrMin: netfilter.Reg1}
+	if s.Protocol != lb.Any {
+		nat.RegProtoMin = f.Second
+	}
+	return []netfilter.Rule{{Comment: comment, Exprs: netfilter.Join(
+		netfilter.SetConnMark(balancedBit), number(f, s.Algorithm, slots),
+		[]expr.Any{&expr.Lookup{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, IsDestRegSet: true, SetName: objectName(s.Front)}, nat})}}
+}
+
+// number leaves the number of the chosen slot in the first register.
+func number(f netfilter.Family, a lb.Algorithm, slots int) []expr.Any {
+	if a == lb.SourceHash {
+		return []expr.Any{f.LoadSource(netfilter.Reg2), &expr.Hash{
+			SourceRegister: netfilter.Reg2, DestRegister: netfilter.Reg1, Length: f.Bytes,
+			Modulus: uint32(slots), Seed: hashSeed, Type: expr.HashTypeJenkins}}
+	}
+	return []expr.Any{&expr.Numgen{Register: netfilter.Reg1, Modulus: uint32(slots), Type: unix.NFT_NG_INCREMENTAL}}
+}

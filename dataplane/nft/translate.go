@@ -1,0 +1,286 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"shoal/dataplane/lb"
+	"shoal/dataplane/netfilter"
+)
+
+// The maps of the translation table; the family's suffix is appended.
+const (
+	forwards  = "forward"  // protocol . port → address . port
+	redirects = "redirect" // address . protocol . port → address . port
+)
+
+var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
+
+// egressComment starts the comment of a masquerading rule: source and bridge follow.
+const egressComment = "egress "
+
+// natLayout is the translation table without its elements. Hooks, in the order
+// in which packets meet them:
+//
+//	guard       what comes from outside for 127.0.0.0/8 is dropped, since the
+//	            links that forwarded ports lead to must let such addresses in
+//	prerouting  ports of our own addresses, from outside
+//	output      the same from processes of the namespace, and their redirects
+//	postrouting sources hidden behind our own address
+func natLayout(t lb.Translation) netfilter.Layout {
+	l := netfilter.Layout{Table: NATTable}
+	pre := natChain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+	out := natChain("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
+		l.Sets = append(l.Sets, addressMap(forwards+f.Suffix, f, nftables.TypeInetProto, nftables.TypeInetService),
+			addressMap(redirects+f.Suffix, f, f.Addr, nftables.TypeInetProto, nftables.TypeInetService))
+		pre.Rules = append(pre.Rules, forwardRule(f))
+		out.Rules = append(out.Rules, redirectRule(f), forwardRule(f))
+	}
+	l.Chains = []netfilter.Chain{guardChain(), pre, out, postrouting(t)}
+	return l
+}
+
+func guardChain() netfilter.Chain {
+	f := netfilter.IPv4
+	return netfilter.Chain{
+		Name: "guard", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
+		Rules: []netfilter.Rule{{Comment: "loopback is not for outsiders", Exprs: netfilter.Join(
+			netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo"), f.Is(),
+			f.Within(f.LoadDest(netfilter.Reg1), loopback4), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})}},
+	}
+}
+
+func addressMap(name string, f netfilter.Family, key ...nftables.SetDatatype) nftables.Set {
+	return nftables.Set{Name: name, IsMap: true, Concatenation: true, KeyType: nftables.MustConcatSetType(key...),
+		DataType: nftables.MustConcatSetType(f.Addr, nftables.TypeInetService)}
+}
+
+// forwardRule leaves ::1 alone: the kernel never routes it off the loopback
+// link, so such a flow would hang instead of being refused.
+func forwardRule(f netfilter.Family) netfilter.Rule {
+	var except []expr.Any
+	if f.Proto == netfilter.IPv6.Proto {
+		except = []expr.Any{f.LoadDest(netfilter.Reg1),
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: netfilter.Reg1, Data: netip.IPv6Loopback().AsSlice()}}
+	}
+	return netfilter.Rule{Comment: "forwarded ports, IPv" + f.Suffix, Exprs: netfilter.Join(
+		f.Is(), except, netfilter.DestinationIsLocal(),
+		[]expr.Any{netfilter.LoadProto(netfilter.Reg1), netfilter.LoadPort(netfilter.Word1)}, toMapped(f, forwards))}
+}
+
+func redirectRule(f netfilter.Family) netfilter.Rule {
+	return netfilter.Rule{Comment: "redirects, IPv" + f.Suffix, Exprs: netfilter.Join(f.Is(),
+		[]expr.Any{f.LoadDest(netfilter.Reg1), netfilter.LoadProto(f.Second), netfilter.LoadPort(f.Third)}, toMapped(f, redirects))}
+}
+
+// toMapped sends the flow where the map says.
+func toMapped(f netfilter.Family, set string) []expr.Any {
+	return []expr.Any{
+		&expr.Lookup{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, IsDestRegSet: true, SetName: set + f.Suffix},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.Proto), RegAddrMin: netfilter.Reg1, RegProtoMin: f.Second},
+	}
+}
+
+// statusDestNAT is IPS_DST_NAT of the kernel's conntrack status.
+const statusDestNAT = 1 << 5
+
+// postrouting hides loopback sources of forwarded flows, which nobody outside
+// could answer, then each egress source: where it leaves its bridge, and where a
+// forwarded port leads it back onto it.
+func postrouting(t lb.Translation) netfilter.Chain {
+	off := netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, "lo")
+	masq := []expr.Any{&expr.Masq{}}
+	f4 := netfilter.IPv4
+	rules := []netfilter.Rule{{Comment: "loopback sources", Exprs: netfilter.Join(
+		off, f4.Is(), f4.Within(f4.LoadSource(netfilter.Reg1), loopback4), netfilter.ConnStatus(statusDestNAT), masq)}}
+	for _, e := range t.Masquerade {
+		f := netfilter.FamilyOf(e.Source.Addr())
+		from := netfilter.Join(f.Is(), f.Within(f.LoadSource(netfilter.Reg1), e.Source))
+		rules = append(rules,
+			netfilter.Rule{Comment: egressComment + e.Source.String() + " " + e.Bridge, Exprs: netfilter.Join(
+				from, netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, e.Bridge), masq)},
+			netfilter.Rule{Comment: "hairpin " + e.Source.String() + " " + e.Bridge, Exprs: netfilter.Join(
+				from, netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpEq, e.Bridge), netfilter.ConnStatus(statusDestNAT), masq)})
+	}
+	return natChain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, rules...)
+}
+
+// ReadTranslation returns what the namespace's table translates.
+func (d *Driver) ReadTranslation(ctx context.Context, namespace string) (lb.Translation, error) {
+	defer d.lock(namespace)()
+	c, err := netfilter.Open(namespace)
+	if err != nil {
+		return lb.Translation{}, err
+	}
+	defer c.Close()
+	t, _, _, err := readNAT(ctx, c, namespace)
+	return t, err
+}
+
+// Translate makes the namespace translate t, in one transaction, and returns how
+// many objects changed. Flows that a changed port leads elsewhere are cut.
+func (d *Driver) Translate(ctx context.Context, t lb.Translation) (int, error) {
+	t, err := canonicalTranslation(t)
+	if err != nil {
+		return 0, err
+	}
+	defer d.lock(t.Namespace)()
+	c, err := netfilter.Open(t.Namespace)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	have, exists, sound, err := readNAT(ctx, c, t.Namespace)
+	if err != nil {
+		return 0, err
+	}
+	changed := difference(t, have)
+	if exists && !sound {
+		changed++
+	}
+	if changed > 0 {
+		if err := writeNAT(c, t); err != nil {
+			return 0, fmt.Errorf("translate in namespace %q: %w", t.Namespace, err)
+		}
+		if err := forgetForwards(t, have); err != nil {
+			return changed, err
+		}
+	}
+	return changed, prepareLinks(t)
+}
+
+// writeNAT replaces the table, or drops it when nothing is wished.
+func writeNAT(c *netfilter.Conn, t lb.Translation) error {
+	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects) == 0 {
+		c.Drop(NATTable)
+		return c.Flush()
+	}
+	l := natLayout(t)
+	if err := c.Replace(l); err != nil {
+		return err
+	}
+	for name, elements := range natElements(t) {
+		if err := c.AddElements(l.Set(name), elements); err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
+
+// natElements returns the elements of each map.
+func natElements(t lb.Translation) map[string][]nftables.SetElement {
+	out := map[string][]nftables.SetElement{}
+	for _, fw := range t.Forwards {
+		name := forwards + netfilter.FamilyOf(fw.To.Addr()).Suffix
+		out[name] = append(out[name], nftables.SetElement{
+			Key:     append(netfilter.ProtoKey(protocols[fw.Protocol]), netfilter.PortKey(fw.Port)...),
+			Val:     append(fw.To.Addr().AsSlice(), netfilter.PortKey(fw.To.Port())...),
+			Comment: netfilter.Clip(fw.Name),
+		})
+	}
+	for _, r := range t.Redirects {
+		name := redirects + netfilter.FamilyOf(r.To.Addr()).Suffix
+		key := append(r.From.Addr().AsSlice(), netfilter.ProtoKey(protocols[r.Protocol])...)
+		out[name] = append(out[name], nftables.SetElement{
+			Key: append(key, netfilter.PortKey(r.From.Port())...),
+			Val: append(r.To.Addr().AsSlice(), netfilter.PortKey(r.To.Port())...),
+		})
+	}
+	return out
+}
+
+// readNAT returns what the table translates, nothing when it is damaged.
+func readNAT(ctx context.Context, c *netfilter.Conn, namespace string) (t lb.Translation, exists, sound bool, err error) {
+	none := lb.Translation{Namespace: namespace}
+	exists, err = c.Exists(NATTable)
+	if err != nil || !exists {
+		return none, exists, false, errors.Join(err, ctx.Err())
+	}
+	t = none
+	rules, err := c.Rules(NATTable, "postrouting")
+	if err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			return none, true, false, nil
+		}
+		return none, true, false, err
+	}
+	for _, r := range rules {
+		if text, ok := strings.CutPrefix(netfilter.Comment(r), egressComment); ok {
+			source, bridge, _ := strings.Cut(text, " ")
+			p, err := netip.ParsePrefix(source)
+			if err != nil {
+				return none, true, false, nil
+			}
+			t.Masquerade = append(t.Masquerade, lb.Egress{Source: p, Bridge: bridge})
+		}
+	}
+	intact, _, extra, err := c.Intact(natLayout(t))
+	if err != nil || !intact || len(extra) > 0 {
+		return none, true, false, err
+	}
+	if err := readElements(c, &t); err != nil {
+		return none, true, false, err
+	}
+	if t, err = canonicalTranslation(t); err != nil {
+		return none, true, false, nil // nothing that we would write
+	}
+	return t, true, true, nil
+}
+
+func readElements(c *netfilter.Conn, t *lb.Translation) error {
+	l := natLayout(*t)
+	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
+		elements, err := c.GetSetElements(l.Set(forwards + f.Suffix))
+		if err != nil {
+			return fmt.Errorf("list elements of %s%s: %w", forwards, f.Suffix, err)
+		}
+		for _, e := range elements {
+			if addr, port, ok := f.ParseAddrPort(e.Val); ok && len(e.Key) == 8 {
+				t.Forwards = append(t.Forwards, lb.Forward{Protocol: protocolOf(e.Key[0]), Port: binary.BigEndian.Uint16(e.Key[4:]),
+					To: netip.AddrPortFrom(addr, port), Name: e.Comment})
+			}
+		}
+		elements, err = c.GetSetElements(l.Set(redirects + f.Suffix))
+		if err != nil {
+			return fmt.Errorf("list elements of %s%s: %w", redirects, f.Suffix, err)
+		}
+		for _, e := range elements {
+			from, ok := parseFront(f, e.Key)
+			if addr, port, valid := f.ParseAddrPort(e.Val); ok && valid {
+				t.Redirects = append(t.Redirects, lb.Redirect{Protocol: from.Protocol,
+					From: netip.AddrPortFrom(from.Addr, from.Port), To: netip.AddrPortFrom(addr, port)})
+			}
+		}
+	}
+	return nil
+}
+
+// difference counts the objects that are in one but not in the other.
+func difference(a, b lb.Translation) int {
+	return differ(a.Forwards, b.Forwards) + differ(a.Masquerade, b.Masquerade) + differ(a.Redirects, b.Redirects)
+}
+
+func differ[T comparable](a, b []T) int {
+	n := 0
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			n++
+		}
+	}
+	for _, x := range b {
+		if !slices.Contains(a, x) {
+			n++
+		}
+	}
+	return n
+}

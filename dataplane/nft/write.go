@@ -1,0 +1,103 @@
+package nft
+
+import (
+	"fmt"
+
+	"github.com/google/nftables"
+
+	"shoal/dataplane/lb"
+	"shoal/dataplane/netfilter"
+)
+
+// write sends one transaction that makes the table balance the wish.
+func write(c *netfilter.Conn, wish lb.Desired, st state, ops []lb.Op) error {
+	if len(wish.Services) == 0 && !wish.Masquerade {
+		c.Drop(Table)
+		return c.Flush()
+	}
+	if !st.exists || !st.sound || touchesMasquerade(ops) {
+		return writeAll(c, wish)
+	}
+	touched, gone := map[lb.Front]bool{}, map[lb.Front]bool{}
+	for _, op := range ops {
+		if op.Kind == lb.RemoveService {
+			gone[op.Service.Front] = true
+		} else {
+			touched[op.Service.Front] = true
+		}
+	}
+	known := map[lb.Front]bool{}
+	for _, s := range st.balance.Services {
+		known[s.Front] = true
+	}
+	for _, s := range wish.Services {
+		if !touched[s.Front] {
+			continue
+		}
+		if err := writeService(c, wish.Namespace, s, !known[s.Front]); err != nil {
+			return err
+		}
+	}
+	for front := range gone {
+		if err := dropService(c, front); err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
+
+func touchesMasquerade(ops []lb.Op) bool { return len(ops) > 0 && ops[0].Kind == lb.SetMasquerade }
+
+// writeAll replaces the whole table.
+func writeAll(c *netfilter.Conn, wish lb.Desired) error {
+	if err := c.Replace(layout(wish.Masquerade)); err != nil {
+		return err
+	}
+	for _, s := range wish.Services {
+		if err := writeService(c, wish.Namespace, s, true); err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
+
+// writeService queues a service's chain and map anew; fresh ones are made first
+// and the front is led to them last.
+func writeService(c *netfilter.Conn, namespace string, s lb.Service, fresh bool) error {
+	set, chain := serverMap(s.Front), chainOf(s.Front)
+	if fresh {
+		if err := c.AddSet(set, nil); err != nil {
+			return fmt.Errorf("queue map %s: %w", set.Name, err)
+		}
+		c.AddChain(chain)
+	} else {
+		c.FlushChain(chain)
+		c.FlushSet(set)
+	}
+	elements, slots := servers(namespace, s)
+	if err := c.AddElements(set, elements); err != nil {
+		return err
+	}
+	for _, r := range rules(s, slots) {
+		c.Append(Table, chain.Name, r)
+	}
+	if !fresh {
+		return nil
+	}
+	return c.AddElements(layout(false).Set(frontMap(s.Front)), []nftables.SetElement{frontElement(s.Front)})
+}
+
+// dropService queues the removal of a front, then of what it led to.
+func dropService(c *netfilter.Conn, front lb.Front) error {
+	if err := c.SetDeleteElements(layout(false).Set(frontMap(front)), []nftables.SetElement{frontElement(front)}); err != nil {
+		return fmt.Errorf("queue removal of front %s: %w", front, err)
+	}
+	c.FlushChain(chainOf(front))
+	c.DelChain(chainOf(front))
+	c.DelSet(serverMap(front))
+	return nil
+}
+
+func chainOf(front lb.Front) *nftables.Chain {
+	return &nftables.Chain{Name: objectName(front), Table: layout(false).TableOf()}
+}
