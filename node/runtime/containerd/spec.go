@@ -22,8 +22,6 @@ const (
 	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// initTarget is where the little init is inside the container.
 	initTarget = "/sbin/docker-init"
-	// openFiles is the default bound of open files.
-	openFiles = 1 << 20
 	// cpuPeriod is the CFS period in microseconds that CPU limits refer to.
 	cpuPeriod = 100_000
 )
@@ -201,16 +199,12 @@ func setLimits(resources *specs.LinuxResources, limits runtime.Limits) {
 	}
 }
 
+// rlimits are the wished ones. What is not wished is inherited from containerd,
+// because nobody may raise a limit above what its parent has.
 func rlimits(ulimits []runtime.Ulimit) []specs.POSIXRlimit {
-	limits := []specs.POSIXRlimit{}
-	files := false
+	limits := make([]specs.POSIXRlimit, 0, len(ulimits))
 	for _, u := range ulimits {
-		name := "RLIMIT_" + strings.ToUpper(u.Name)
-		files = files || name == "RLIMIT_NOFILE"
-		limits = append(limits, specs.POSIXRlimit{Type: name, Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
-	}
-	if !files {
-		limits = append(limits, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: openFiles, Hard: openFiles})
+		limits = append(limits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
 	}
 	return limits
 }
