@@ -1,0 +1,174 @@
+package gossip
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"shoal/overlay/endpoint"
+)
+
+// roundsMax bounds the requests of one synchronisation with one member.
+const roundsMax = 64
+
+// pushBytes is where one push stops taking in further owners.
+const pushBytes = answerBytes
+
+// syncLoop compares digests with a member at random.
+func (g *Gossip) syncLoop() {
+	for g.wait(jitter(g.pace.SyncInterval)) {
+		g.syncOnce()
+	}
+}
+
+func (g *Gossip) syncOnce() {
+	members := slices.Collect(maps.Keys(g.others()))
+	for _, id := range pick(members, 1) {
+		_ = g.syncWith(g.ctx, id) // a failure is in Stats; the next round asks another
+	}
+}
+
+// gapTriesFast is how many times a gap is pulled at GapDelay before each further
+// try waits twice as long, up to SyncInterval.
+const gapTriesFast = 5
+
+// gapLoop pulls what is known to be missing. A delta that is only late gets
+// GapDelay to arrive.
+func (g *Gossip) gapLoop() {
+	for {
+		select {
+		case <-g.gapKick:
+		case <-g.ctx.Done():
+			return
+		}
+		delay := g.pace.GapDelay
+		for try := 0; len(g.table.Behind()) > 0; try++ {
+			if !g.wait(jitter(delay)) {
+				return
+			}
+			g.closeGaps()
+			if try >= gapTriesFast {
+				delay = min(2*delay, g.pace.SyncInterval)
+			}
+		}
+	}
+}
+
+// closeGaps asks for the owners that the table is behind on: each live owner
+// itself where there are few, a member at random else.
+func (g *Gossip) closeGaps() {
+	const fewOwners = 3
+	behind := g.table.Behind()
+	members := g.others()
+	if len(behind) == 0 || len(members) == 0 {
+		return
+	}
+	var orphans []string
+	for i, owner := range behind {
+		if _, ok := members[owner]; ok && i < fewOwners {
+			if g.pull(g.ctx, owner, []string{owner}) == nil {
+				continue
+			}
+		}
+		orphans = append(orphans, owner)
+	}
+	if len(orphans) > 0 {
+		for _, id := range pick(slices.Collect(maps.Keys(members)), 1) {
+			_ = g.pull(g.ctx, id, orphans) // gapLoop tries again
+		}
+	}
+}
+
+// syncWith makes the own and a member's table equal: cheaply if they are already.
+func (g *Gossip) syncWith(ctx context.Context, id string) error {
+	sum := binary.BigEndian.AppendUint64(nil, g.table.Digest().Sum())
+	kind, _, err := g.call(ctx, id, kindSum, sum)
+	if err == nil && kind == kindDiffers {
+		err = g.pull(ctx, id, nil)
+	}
+	g.stats.notePull(id, err)
+	return err
+}
+
+// pull exchanges with a member what the two lack about the owners given, or about
+// all owners if none is given.
+func (g *Gossip) pull(ctx context.Context, id string, owners []string) error {
+	for range roundsMax {
+		req := digestRequest{Whole: len(owners) == 0}
+		if req.Whole {
+			req.Digest = g.table.Digest()
+		} else {
+			req.Digest = g.table.DigestOf(owners...)
+		}
+		kind, body, err := g.call(ctx, id, kindDigest, req.encode())
+		if err == nil && kind != kindSets {
+			err = fmt.Errorf("%w: kind %d for sets", errFrame, kind)
+		}
+		if err != nil {
+			return err
+		}
+		a, err := decodeSetsAnswer(body)
+		if err != nil {
+			return fmt.Errorf("sets of node %s: %w", id, err)
+		}
+		g.stats.pulls.Add(1)
+		g.merged(g.table.MergeSets(a.Sets))
+		if err := g.push(ctx, id, a.Wants); err != nil {
+			return err
+		}
+		if !a.More {
+			return nil
+		}
+	}
+	return fmt.Errorf("synchronise with node %s: no end after %d rounds", id, roundsMax)
+}
+
+// push gives a member what it asked for.
+func (g *Gossip) push(ctx context.Context, id string, wants []endpoint.Want) error {
+	for len(wants) > 0 {
+		sets, more := g.table.SetsFor(wants, pushBytes)
+		if len(sets) == 0 {
+			return nil
+		}
+		kind, _, err := g.call(ctx, id, kindPush, setsAnswer{Sets: sets}.encode())
+		if err != nil {
+			return err
+		}
+		if kind != kindTaken {
+			return fmt.Errorf("%w: kind %d for a push", errFrame, kind)
+		}
+		if !more {
+			return nil
+		}
+		last := sets[len(sets)-1].Owner
+		i := slices.IndexFunc(wants, func(w endpoint.Want) bool { return w.Owner == last })
+		wants = wants[i+1:]
+	}
+	return nil
+}
+
+var errNotAlive = errors.New("not a live member")
+
+func (g *Gossip) call(ctx context.Context, id string, kind byte, body []byte) (byte, []byte, error) {
+	g.mu.Lock()
+	addr, ok := g.alive[id]
+	g.mu.Unlock()
+	if !ok {
+		return 0, nil, fmt.Errorf("ask node %s: %w", id, errNotAlive)
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.pace.StreamTimeout)
+	defer cancel()
+	return g.peers.call(ctx, id, addr, kind, body)
+}
+
+func (g *Gossip) after(d time.Duration) <-chan time.Time { return time.After(d) }
+
+// jitter spreads d over 0.75 to 1.25 of itself, so that nodes do not march in step.
+func jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.75 + rand.Float64()/2))
+}

@@ -1,0 +1,255 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/serf/serf"
+)
+
+// MemberState is what the gossip thinks of a member.
+type MemberState string
+
+// The states of a member.
+const (
+	Alive MemberState = "alive"
+	// Failed members stopped answering; they are tried again.
+	Failed MemberState = "failed"
+	// Left members said goodbye.
+	Left MemberState = "left"
+)
+
+// Member is one node of the gossip.
+type Member struct {
+	NodeID string
+	// Name is the host name the node gave.
+	Name string
+	// Addr is the gossip address, host:port.
+	Addr  string
+	State MemberState
+}
+
+// Members returns all members known, the own node among them, by node id.
+func (g *Gossip) Members() []Member {
+	var out []Member
+	for _, m := range g.serf.Members() {
+		out = append(out, Member{NodeID: m.Name, Name: m.Tags["name"], Addr: memberAddr(m), State: stateOf(m.Status)})
+	}
+	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.NodeID, b.NodeID) })
+	return out
+}
+
+func memberAddr(m serf.Member) string {
+	return net.JoinHostPort(m.Addr.String(), strconv.Itoa(int(m.Port)))
+}
+
+// stateOf counts a leaving member as alive: it answers until it is gone.
+func stateOf(s serf.MemberStatus) MemberState {
+	switch s {
+	case serf.StatusAlive, serf.StatusLeaving:
+		return Alive
+	case serf.StatusLeft:
+		return Left
+	}
+	return Failed
+}
+
+// membersLoop follows the membership outside of Serf's event path.
+func (g *Gossip) membersLoop() {
+	for {
+		select {
+		case <-g.membersKick:
+		case <-g.ctx.Done():
+			return
+		}
+		changed := g.lookAtMembers()
+		if (g.markDown() || changed) && g.cfg.MembersChanged != nil {
+			g.cfg.MembersChanged()
+		}
+		g.greetNew()
+	}
+}
+
+// lookAtMembers renews who is alive and reports whether that is a change.
+func (g *Gossip) lookAtMembers() bool {
+	alive := map[string]string{}
+	members := g.Members()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range members {
+		if m.NodeID == g.cfg.NodeID {
+			continue
+		}
+		if m.State == Alive {
+			alive[m.NodeID] = m.Addr
+		}
+		g.known[m.NodeID] = m.Addr
+	}
+	if maps.Equal(alive, g.alive) {
+		return false
+	}
+	g.alive = alive
+	return true
+}
+
+// markDown tells the table which owners, and which members seen once, are not
+// live members.
+func (g *Gossip) markDown() bool {
+	owners := g.table.Owners()
+	g.mu.Lock()
+	owners = slices.AppendSeq(owners, maps.Keys(g.known))
+	down := slices.DeleteFunc(owners, func(id string) bool {
+		_, ok := g.alive[id]
+		return ok || id == g.cfg.NodeID
+	})
+	g.mu.Unlock()
+	return g.table.SetDown(down...)
+}
+
+// others are the addresses of the live members but the own one.
+func (g *Gossip) others() map[string]string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.alive)
+}
+
+// greetMax bounds the members synchronised with because they appeared; in a
+// large cluster each of them is met by some, and the digests do the rest.
+const greetMax = 3
+
+// greetNew compares tables with members that have just appeared.
+func (g *Gossip) greetNew() {
+	g.mu.Lock()
+	var met []string
+	for id := range g.greet {
+		if _, ok := g.alive[id]; ok && len(met) < greetMax {
+			met = append(met, id)
+		}
+	}
+	clear(g.greet)
+	g.mu.Unlock()
+	for _, id := range met {
+		g.wg.Go(func() { _ = g.syncWith(g.ctx, id) }) // a failure is in Stats, and syncLoop comes by
+	}
+}
+
+// Join makes the node look for the cluster at the given addresses, host:port or
+// just host for the own port, until it finds it, and again whenever it is alone.
+// It returns at once.
+func (g *Gossip) Join(addrs []string) {
+	g.mu.Lock()
+	for _, a := range addrs {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			a = net.JoinHostPort(strings.Trim(a, "[]"), strconv.Itoa(int(g.Addr().Port())))
+		}
+		if a != g.Addr().String() && !slices.Contains(g.seeds, a) {
+			g.seeds = append(g.seeds, a)
+		}
+	}
+	g.mu.Unlock()
+	kick(g.joinKick)
+}
+
+// rejoinLoop joins while alone, and tries a failed member now and then: so the two
+// sides of a partition find each other when it ends.
+func (g *Gossip) rejoinLoop() {
+	for {
+		if targets := g.rejoinTargets(); len(targets) > 0 {
+			g.joinAll(targets)
+		}
+		select {
+		case <-g.joinKick:
+		case <-g.after(jitter(g.pace.RejoinInterval)):
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+// rejoinMax bounds how many addresses are tried at once.
+const rejoinMax = 5
+
+func (g *Gossip) rejoinTargets() []string {
+	failed := map[string]bool{}
+	for _, m := range g.Members() {
+		if m.State == Failed {
+			failed[m.Addr] = true
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.alive) > 0 {
+		return pick(slices.Collect(maps.Keys(failed)), 1)
+	}
+	all := slices.Clone(g.seeds)
+	all = slices.AppendSeq(all, maps.Values(g.known))
+	slices.Sort(all)
+	return pick(slices.Compact(all), rejoinMax)
+}
+
+// joinAll joins through each of the addresses that answers. Serf joins one after
+// the other and would wait for a dead address, so all are called first at once.
+func (g *Gossip) joinAll(addrs []string) {
+	ctx, cancel := context.WithTimeout(g.ctx, g.pace.StreamTimeout)
+	defer cancel()
+	results := make(chan error, len(addrs))
+	for _, a := range addrs {
+		g.wg.Go(func() { results <- g.joinOne(ctx, a) })
+	}
+	var errs []error
+	for range addrs {
+		errs = append(errs, <-results)
+	}
+	if err := errors.Join(errs...); err != nil && g.ctx.Err() == nil {
+		g.stats.joinsFailed.Add(1)
+		g.cfg.Logger.Debug("join gossip", "err", err)
+	}
+	kick(g.membersKick)
+}
+
+func (g *Gossip) joinOne(ctx context.Context, addr string) error {
+	conn, err := g.cfg.Dial(ctx, addr)
+	if err != nil {
+		return fmt.Errorf("reach gossip member %s: %w", addr, err)
+	}
+	if err := conn.Close(); err != nil {
+		return fmt.Errorf("reach gossip member %s: %w", addr, err)
+	}
+	if _, err := g.serf.Join([]string{addr}, false); err != nil {
+		return fmt.Errorf("join gossip at %s: %w", addr, err)
+	}
+	return nil
+}
+
+// Forget removes a node that the managers have removed from the cluster, from
+// the table and from the membership, here and by a broadcast elsewhere.
+func (g *Gossip) Forget(ctx context.Context, nodeID string) error {
+	g.table.Forget(nodeID)
+	g.mu.Lock()
+	delete(g.known, nodeID)
+	g.mu.Unlock()
+	done := make(chan error, 1)
+	g.wg.Go(func() { done <- g.serf.RemoveFailedNodePrune(nodeID) })
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("remove node %s from gossip: %w", nodeID, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("remove node %s from gossip: %w", nodeID, ctx.Err())
+	}
+}
+
+// pick returns up to n of the items at random.
+func pick[T any](items []T, n int) []T {
+	rand.Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })
+	return items[:min(n, len(items))]
+}

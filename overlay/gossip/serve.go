@@ -1,0 +1,124 @@
+package gossip
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"shoal/overlay/endpoint"
+)
+
+// idleTimeouts is how many StreamTimeouts a ProtocolPull stream may lie idle.
+const idleTimeouts = 20
+
+// serve answers the requests on one stream, one after the other.
+func (g *Gossip) serve(conn *tls.Conn) {
+	defer conn.Close()
+	for g.ctx.Err() == nil {
+		if conn.SetDeadline(time.Now().Add(idleTimeouts*g.pace.StreamTimeout)) != nil {
+			return
+		}
+		kind, body, err := readFrame(conn)
+		if err != nil {
+			if errors.Is(err, errFrame) {
+				g.stats.corrupt.Add(1)
+			}
+			return
+		}
+		if err := g.answer(conn, kind, body); err != nil {
+			g.stats.corrupt.Add(1)
+			g.cfg.Logger.Info("gossip request failed", "from", conn.RemoteAddr().String(), "err", err)
+			return
+		}
+	}
+}
+
+func (g *Gossip) answer(w io.Writer, kind byte, body []byte) error {
+	switch kind {
+	case kindSum:
+		return g.answerSum(w, body)
+	case kindDigest:
+		return g.answerDigest(w, body)
+	case kindPush:
+		a, err := decodeSetsAnswer(body)
+		if err != nil {
+			return fmt.Errorf("push: %w", err)
+		}
+		g.merged(g.table.MergeSets(a.Sets))
+		kick(g.gapKick)
+		return writeFrame(w, kindTaken, nil)
+	case kindApplied:
+		return g.answerApplied(w, body)
+	}
+	return fmt.Errorf("%w: kind %d", errFrame, kind)
+}
+
+func (g *Gossip) answerSum(w io.Writer, body []byte) error {
+	if len(body) != 8 {
+		return fmt.Errorf("sum: %w", errFrame)
+	}
+	if g.table.Digest().Sum() == binary.BigEndian.Uint64(body) {
+		return writeFrame(w, kindSame, nil)
+	}
+	return writeFrame(w, kindDiffers, nil)
+}
+
+func (g *Gossip) answerDigest(w io.Writer, body []byte) error {
+	req, err := decodeDigestRequest(body)
+	if err != nil {
+		return fmt.Errorf("digest: %w", err)
+	}
+	g.stats.pullsServed.Add(1)
+	a := setsAnswer{Wants: g.table.Diff(req.Digest)}
+	a.Sets, a.More = g.table.SetsFor(g.table.Lacking(req.Digest, req.Whole), answerBytes)
+	return writeFrame(w, kindSets, a.encode())
+}
+
+// answerApplied waits until the position is applied, at most as long as asked
+// and within a StreamTimeout, and says how far it got.
+func (g *Gossip) answerApplied(w io.Writer, body []byte) error {
+	req, err := decodeAppliedRequest(body)
+	if err != nil {
+		return fmt.Errorf("applied: %w", err)
+	}
+	if g.table.Hint(req.Owner, req.At) {
+		kick(g.gapKick)
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, min(req.Wait, g.pace.StreamTimeout/2))
+	defer cancel()
+	return writeFrame(w, kindReached, appendPosition(nil, g.waitApplied(ctx, req.Owner, req.At)))
+}
+
+// SetApplied says that the node's kernel has been brought in line with the view.
+func (g *Gossip) SetApplied(v *endpoint.View) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.applied = v
+	close(g.appliedWake)
+	g.appliedWake = make(chan struct{})
+}
+
+// waitApplied returns how far the owner's writes are applied, once that is at
+// or past at, or ctx is done.
+func (g *Gossip) waitApplied(ctx context.Context, owner string, at endpoint.Position) endpoint.Position {
+	for {
+		g.mu.Lock()
+		view, wake := g.applied, g.appliedWake
+		g.mu.Unlock()
+		var got endpoint.Position
+		if view != nil {
+			got = view.At(owner)
+		}
+		if !got.Before(at) || ctx.Err() != nil {
+			return got
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+		}
+	}
+}
