@@ -73,8 +73,8 @@ func (r *Runtime) read(c *container) record {
 // Create makes the snapshot, the specification and the record. A failure takes
 // back what was made.
 func (r *Runtime) Create(ctx context.Context, spec runtime.Container) error {
-	if !idPattern.MatchString(spec.ID) {
-		return runtime.Invalid("container id %q is not usable", spec.ID)
+	if err := runtime.Validate(spec); err != nil {
+		return err
 	}
 	ctx = r.scope(ctx)
 	image, err := r.localImage(ctx, spec.Image)
@@ -85,7 +85,7 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Container) error {
 		Spec: spec, ImageName: image.name, StopSignal: stopSignal(spec, image),
 		State: runtime.Created, CreatedAt: time.Now().UTC(),
 	})
-	if _, err := parseSignal(c.rec.StopSignal); err != nil {
+	if _, err := runtime.ParseSignal(c.rec.StopSignal); err != nil {
 		return err
 	}
 	c.mu.Lock()

@@ -2,7 +2,7 @@ package containerd
 
 import (
 	"fmt"
-	"os"
+	"path"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -26,7 +26,7 @@ func baseMounts(defaults []specs.Mount) []specs.Mount {
 }
 
 // bindMounts are the files that the node lends for /etc, then the wished mounts.
-func bindMounts(c *runtime.Container) ([]specs.Mount, error) {
+func bindMounts(c *runtime.Container) []specs.Mount {
 	var mounts []specs.Mount
 	for _, lent := range []struct{ source, target string }{
 		{c.ResolvConf, "/etc/resolv.conf"}, {c.Hosts, "/etc/hosts"}, {c.HostnameFile, "/etc/hostname"},
@@ -36,29 +36,17 @@ func bindMounts(c *runtime.Container) ([]specs.Mount, error) {
 		}
 	}
 	for _, wish := range c.Mounts {
-		m, err := ociMount(wish)
-		if err != nil {
-			return nil, err
-		}
-		mounts = append(mounts, m)
+		mounts = append(mounts, ociMount(wish))
 	}
-	return mounts, nil
+	return mounts
 }
 
-func ociMount(wish runtime.Mount) (specs.Mount, error) {
-	target, err := cleanTarget(wish.Target)
-	if err != nil {
-		return specs.Mount{}, err
-	}
-	m := specs.Mount{Destination: target, Type: wish.Type}
-	switch wish.Type {
-	case "bind":
-		if _, err := os.Stat(wish.Source); err != nil {
-			return m, runtime.Invalid(`invalid mount config for type "bind": bind source path does not exist: %s`, wish.Source)
-		}
+func ociMount(wish runtime.Mount) specs.Mount {
+	m := specs.Mount{Destination: path.Clean(wish.Target), Type: wish.Type}
+	if wish.Type == "bind" {
 		m.Source = wish.Source
 		m.Options = []string{"rbind", first(wish.Propagation, "rprivate")}
-	case "tmpfs":
+	} else {
 		m.Source = "tmpfs"
 		m.Options = []string{"nosuid", "nodev", "noexec"}
 		if wish.Size > 0 {
@@ -67,11 +55,9 @@ func ociMount(wish runtime.Mount) (specs.Mount, error) {
 		if wish.Mode != 0 {
 			m.Options = append(m.Options, "mode="+strconv.FormatUint(uint64(wish.Mode), 8))
 		}
-	default:
-		return m, runtime.Invalid("mount type %q of %s is not bind or tmpfs", wish.Type, wish.Target)
 	}
 	if wish.ReadOnly {
 		m.Options = append(m.Options, "ro")
 	}
-	return m, nil
+	return m
 }

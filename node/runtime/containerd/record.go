@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -27,9 +26,6 @@ type record struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 }
-
-// idPattern is what an id may look like; it becomes a file name and a cgroup.
-var idPattern = regexp.MustCompile(`^[0-9a-zA-Z][0-9a-zA-Z_.-]{0,75}$`)
 
 func (c *Config) recordPath(id string) string { return filepath.Join(c.recordDir(), id+".json") }
 
@@ -97,7 +93,7 @@ func decodeRecord(raw []byte) (*record, error) {
 	if err := json.Unmarshal(raw, rec); err != nil {
 		return nil, fmt.Errorf("decode a record: %w", err)
 	}
-	if !idPattern.MatchString(rec.Spec.ID) {
+	if !runtime.ValidID(rec.Spec.ID) {
 		return nil, fmt.Errorf("record has the id %q", rec.Spec.ID)
 	}
 	switch rec.State {

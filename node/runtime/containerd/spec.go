@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path"
 	"strings"
 
 	"github.com/containerd/containerd/containers"
@@ -32,10 +31,7 @@ func (r *Runtime) spec(ctx context.Context, c *runtime.Container, image *image, 
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := bindMounts(c)
-	if err != nil {
-		return nil, err
-	}
+	mounts := bindMounts(c)
 	if c.Init {
 		program, err := findInit()
 		if err != nil {
@@ -207,12 +203,4 @@ func rlimits(ulimits []runtime.Ulimit) []specs.POSIXRlimit {
 		limits = append(limits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
 	}
 	return limits
-}
-
-// cleanTarget is a mount target as an absolute path inside the container.
-func cleanTarget(target string) (string, error) {
-	if !path.IsAbs(target) {
-		return "", runtime.Invalid("invalid mount target, must be an absolute path in the container: %q", target)
-	}
-	return path.Clean(target), nil
 }

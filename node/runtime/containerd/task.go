@@ -13,7 +13,6 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/cio"
 	"github.com/containerd/containerd/errdefs"
-	"github.com/moby/sys/signal"
 
 	"shoal/node/runtime"
 	"shoal/node/runtime/logfile"
@@ -129,21 +128,13 @@ func (r *Runtime) signal(ctx context.Context, id string, s syscall.Signal) error
 	return nil
 }
 
-func parseSignal(name string) (syscall.Signal, error) {
-	s, err := signal.ParseSignal(name)
-	if err != nil {
-		return 0, runtime.Invalid("invalid signal: %s", name)
-	}
-	return s, nil
-}
-
 // Kill sends a signal, by name or number, to a running container.
 func (r *Runtime) Kill(ctx context.Context, id, name string) error {
 	c, err := r.find(id)
 	if err != nil {
 		return err
 	}
-	s, err := parseSignal(name)
+	s, err := runtime.ParseSignal(name)
 	if err != nil {
 		return err
 	}
@@ -170,7 +161,7 @@ func (r *Runtime) Stop(ctx context.Context, id string, grace time.Duration) erro
 	if rec.State != runtime.Running {
 		return nil
 	}
-	polite, err := parseSignal(rec.StopSignal)
+	polite, err := runtime.ParseSignal(rec.StopSignal)
 	if err != nil {
 		return err
 	}
