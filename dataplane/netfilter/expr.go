@@ -113,6 +113,11 @@ func ConnStatus(bit uint32) []expr.Any {
 	return []expr.Any{&expr.Ct{Key: expr.CtKeySTATUS, Register: Reg1}, masked(bit), nonZero()}
 }
 
+// ConnState matches flows in one of the states of the bits (CtStateBit*).
+func ConnState(bits uint32) []expr.Any {
+	return []expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: Reg1}, masked(bits), nonZero()}
+}
+
 // ConnMark matches flows that carry the mark's bit.
 func ConnMark(bit uint32) []expr.Any {
 	return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: Reg1}, masked(bit), nonZero()}

@@ -39,7 +39,10 @@ func layout(masquerade bool) netfilter.Layout {
 				f.LoadDest(netfilter.Reg1),
 				&expr.Lookup{SourceRegister: netfilter.Reg1, SetName: anyFronts + f.Suffix, IsDestRegSet: true}})})
 	}
-	jump := netfilter.Rule{Comment: "balance", Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: front.Name}}}
+	// The kernel tracks flows, and translates those it tracks, only while some rule
+	// asks for their state; the services' rules may all be refusals.
+	jump := netfilter.Rule{Comment: "balance", Exprs: netfilter.Join(netfilter.ConnState(expr.CtStateBitNEW),
+		[]expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: front.Name}})}
 	l.Chains = append(l.Chains, front,
 		natChain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, jump),
 		natChain("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest, jump))
