@@ -37,15 +37,6 @@ type Overlay interface {
 	Apply(ctx context.Context, ops []vxlan.Op) error
 }
 
-// Records is what the endpoint table says now.
-type Records struct {
-	// Version rises with every change.
-	Version uint64
-	List    []endpoint.Record
-	// Silent are the owners that gossip counts as failed.
-	Silent map[string]bool
-}
-
 // Config of a Fabric; every field is needed but Applied.
 type Config struct {
 	Dir        string // the fabric's own directory
@@ -56,9 +47,10 @@ type Config struct {
 	Names      *server.Server
 	// Assigned returns the networks, services and nodes the managers told of.
 	Assigned func() ([]*api.Network, []*api.Service, []*api.Node)
-	Records  func() Records
-	// Applied is called when the kernel is equal to that version of the records.
-	Applied func(version uint64)
+	// View returns the endpoint table as it is now.
+	View func() *endpoint.View
+	// Applied is called when the kernel is equal to the view.
+	Applied func(*endpoint.View)
 	Logger  *slog.Logger
 	// Resync is how often the kernel is read although nothing changed (2 s).
 	Resync time.Duration
@@ -233,13 +225,16 @@ func (f *Fabric) Accepts(ctx context.Context, t *api.Task, ports []uint16) bool 
 }
 
 // input gathers what the plan depends on.
-func (f *Fabric) input(r Records) plan.Input {
+func (f *Fabric) input(v *endpoint.View) plan.Input {
 	networks, services, nodes := f.cfg.Assigned()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	in := plan.Input{
 		Self: f.cfg.Self, Networks: networks, Services: services, Nodes: nodes,
-		Records: r.List, Silent: r.Silent,
+		Records: v.All(), Silent: map[string]bool{},
+	}
+	for _, owner := range v.Owners() {
+		in.Silent[owner] = v.Down(owner)
 	}
 	for _, id := range slices.Sorted(maps.Keys(f.locals)) {
 		in.Local = append(in.Local, f.locals[id].Local)

@@ -23,8 +23,8 @@ var resolverAddr = netip.MustParseAddr("127.0.0.11")
 // did not change since the last good step is left alone, but after a failure and
 // from time to time everything is compared with the kernel.
 func (f *Fabric) step(ctx context.Context) error {
-	records := f.cfg.Records()
-	out := plan.Compile(f.input(records))
+	view := f.cfg.View()
+	out := plan.Compile(f.input(view))
 	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
 	f.doubt = true // until this step has gone well
 
@@ -36,7 +36,7 @@ func (f *Fabric) step(ctx context.Context) error {
 		return err
 	}
 	if opened {
-		out = plan.Compile(f.input(records))
+		out = plan.Compile(f.input(view))
 	}
 	if err := f.applyTables(ctx, out, full); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (f *Fabric) step(ctx context.Context) error {
 	}
 	f.remember(out, full)
 	if f.cfg.Applied != nil {
-		f.cfg.Applied(records.Version)
+		f.cfg.Applied(view)
 	}
 	return nil
 }

@@ -1,0 +1,145 @@
+package engineapi
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"shoal/control/api"
+	"shoal/control/dockerapi/wire"
+	"shoal/node/runtime"
+)
+
+// logLine is a line of a json-file log.
+type logLine struct {
+	Log    string    `json:"log"`
+	Stream string    `json:"stream"`
+	Time   time.Time `json:"time"`
+}
+
+// logPoll is how often a followed log is looked at for more.
+const logPoll = 100 * time.Millisecond
+
+// containerLogs sends what a container wrote, and with follow=1 what it goes on
+// to write until it ends.
+func (a *API) containerLogs(w http.ResponseWriter, r *http.Request, vars map[string]string) error {
+	out, errs := wire.Bool(r, "stdout"), wire.Bool(r, "stderr")
+	if !out && !errs {
+		return api.Errorf(api.Invalid, "Bad parameters: you must choose at least one stream")
+	}
+	c, err := a.find(r.Context(), vars["id"])
+	if err != nil {
+		return err
+	}
+	lines, err := readLog(c.LogPath, 0)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", wire.StreamType(wire.VersionOf(r), false))
+	w.WriteHeader(http.StatusOK)
+	s := &logSender{frames: wire.NewFrames(w), out: out, errs: errs, stamps: wire.Bool(r, "timestamps")}
+	if err := s.send(tail(lines.lines, r.URL.Query().Get("tail"))); err != nil {
+		return nil // the client has gone
+	}
+	if !wire.Bool(r, "follow") {
+		return nil
+	}
+	return a.followLog(r, c, lines.offset, s)
+}
+
+func (a *API) followLog(r *http.Request, c runtime.Status, offset int64, s *logSender) error {
+	tick := time.NewTicker(logPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.Context().Done():
+			return nil
+		case <-tick.C:
+		}
+		now, err := a.cfg.Runtime.Get(r.Context(), c.ID)
+		ended := err != nil || now.State == runtime.Exited
+		more, err := readLog(c.LogPath, offset)
+		if err != nil || s.send(more.lines) != nil {
+			return nil // the log or the client has gone
+		}
+		offset = more.offset
+		if ended {
+			return nil
+		}
+	}
+}
+
+type logPart struct {
+	lines  []logLine
+	offset int64 // behind the last whole line, bytes
+}
+
+// readLog reads whole lines from offset on; a file that shrank was rotated and
+// is read from its start.
+func readLog(path string, offset int64) (logPart, error) {
+	f, err := os.Open(path)
+	if os.IsNotExist(err) {
+		return logPart{}, nil
+	}
+	if err != nil {
+		return logPart{}, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size() < offset {
+		offset = 0
+	}
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return logPart{}, err
+	}
+	part := logPart{offset: offset}
+	reader := bufio.NewReader(f)
+	for {
+		raw, err := reader.ReadBytes('\n')
+		if err != nil { // the end, or a line that is still being written
+			return part, nil
+		}
+		part.offset += int64(len(raw))
+		var l logLine
+		if json.Unmarshal(raw, &l) == nil {
+			part.lines = append(part.lines, l)
+		}
+	}
+}
+
+// tail keeps the last n lines; "" and "all" keep all.
+func tail(lines []logLine, n string) []logLine {
+	count, err := strconv.Atoi(n)
+	if err != nil || count < 0 || count >= len(lines) {
+		return lines
+	}
+	return lines[len(lines)-count:]
+}
+
+type logSender struct {
+	frames            *wire.Frames
+	out, errs, stamps bool
+}
+
+func (s *logSender) send(lines []logLine) error {
+	for _, l := range lines {
+		stream, wanted := wire.Stdout, s.out
+		if l.Stream == "stderr" {
+			stream, wanted = wire.Stderr, s.errs
+		}
+		if !wanted {
+			continue
+		}
+		text := l.Log
+		if s.stamps {
+			text = l.Time.UTC().Format(time.RFC3339Nano) + " " + text
+		}
+		if err := s.frames.Write(stream, []byte(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
