@@ -1,0 +1,83 @@
+package alloc
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/moby/moby/api/types/swarm"
+)
+
+// pool gives the addresses of one subnet.
+type pool struct {
+	subnet netip.Prefix
+	// first and last bound what is given.
+	first, last netip.Addr
+	gateway     netip.Addr
+	// cursor is the address given last.
+	cursor netip.Addr
+	// youngest is the age of what the cursor was resumed from.
+	youngest time.Time
+}
+
+// newPool makes the pool of an allocated IPAM configuration.
+func newPool(c swarm.IPAMConfig) *pool {
+	p := &pool{subnet: c.Subnet.Masked(), gateway: c.Gateway}
+	// The subnet's own address names it, and IPv4's last is its broadcast.
+	p.first, p.last = p.subnet.Addr().Next(), last(p.subnet)
+	if p.subnet.Addr().Is4() {
+		p.last = p.last.Prev()
+	}
+	if c.Range.IsValid() {
+		r := c.Range.Masked()
+		if p.first.Less(r.Addr()) {
+			p.first = r.Addr()
+		}
+		if last(r).Less(p.last) {
+			p.last = last(r)
+		}
+	}
+	return p
+}
+
+// last returns the highest address of a prefix.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < len(b)*8; bit++ {
+		b[bit/8] |= 1 << (7 - bit%8)
+	}
+	addr, _ := netip.AddrFromSlice(b)
+	return addr
+}
+
+func (p *pool) contains(a netip.Addr) bool {
+	return p.first.IsValid() && p.last.IsValid() && !a.Less(p.first) && !p.last.Less(a)
+}
+
+// next returns the next free address after the one given last. Each try but one
+// meets an address in use or the gateway, which bounds the search.
+func (p *pool) next(used map[netip.Addr]int) (netip.Addr, bool) {
+	at := p.cursor
+	for range len(used) + 2 {
+		if at.IsValid() {
+			at = at.Next()
+		}
+		if !at.IsValid() || !p.contains(at) {
+			at = p.first
+		}
+		if !p.contains(at) {
+			break
+		}
+		if used[at] == 0 && at != p.gateway {
+			p.cursor = at
+			return at, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// resume makes next go on after addr if that is the youngest known.
+func (p *pool) resume(addr netip.Addr, age time.Time) {
+	if p.contains(addr) && !age.Before(p.youngest) {
+		p.cursor, p.youngest = addr, age
+	}
+}

@@ -1,0 +1,84 @@
+package alloc
+
+import (
+	"net/netip"
+
+	"shoal/control/api"
+)
+
+// NetworkView is what ValidateNetwork reads.
+type NetworkView interface {
+	Networks() []*api.Network
+}
+
+// ValidateNetwork says, before a network is created, whether the subnets,
+// ranges and gateways that its spec names can be given to it. Its errors have
+// the kind Invalid, or Forbidden for an overlap, and Docker's words.
+func ValidateNetwork(v NetworkView, n *api.Network) error {
+	if n.Spec.IPAMOptions == nil || !managed(n) {
+		return nil
+	}
+	if err := checkConfigs(n); err != nil {
+		return err
+	}
+	var taken []netip.Prefix
+	for _, other := range v.Networks() {
+		if other.ID == n.ID || !managed(other) {
+			continue
+		}
+		taken = append(taken, wishedOrGiven(other)...)
+	}
+	return checkOverlap(n, taken)
+}
+
+// wishedOrGiven returns the subnets a network has, or will have.
+func wishedOrGiven(n *api.Network) []netip.Prefix {
+	options := n.IPAMOptions
+	if options == nil {
+		options = n.Spec.IPAMOptions
+	}
+	if options == nil {
+		return nil
+	}
+	var subnets []netip.Prefix
+	for _, c := range options.Configs {
+		if c.Subnet.IsValid() {
+			subnets = append(subnets, c.Subnet.Masked())
+		}
+	}
+	return subnets
+}
+
+// checkConfigs refuses configurations that are wrong in themselves.
+func checkConfigs(n *api.Network) error {
+	var own []netip.Prefix
+	for _, c := range n.Spec.IPAMOptions.Configs {
+		switch {
+		case !c.Subnet.IsValid():
+			return api.Errorf(api.Invalid, "invalid network config: a gateway or range of network %s needs a subnet", n.Spec.Name)
+		case c.Subnet.Addr().BitLen()-c.Subnet.Bits() < 2:
+			return api.Errorf(api.Invalid, "invalid network config: subnet %s of network %s has no room for a gateway and a task", c.Subnet, n.Spec.Name)
+		case c.Range.IsValid() && (!c.Subnet.Overlaps(c.Range) || c.Range.Bits() < c.Subnet.Bits()):
+			return api.Errorf(api.Invalid, "invalid network config: range %s is outside of subnet %s", c.Range, c.Subnet)
+		case c.Gateway.IsValid() && !c.Subnet.Contains(c.Gateway):
+			return api.Errorf(api.Invalid, "no matching subnet for gateway %s", c.Gateway)
+		case overlapping(own, c.Subnet).IsValid():
+			return errOverlap()
+		}
+		own = append(own, c.Subnet.Masked())
+	}
+	return nil
+}
+
+func checkOverlap(n *api.Network, taken []netip.Prefix) error {
+	for _, c := range n.Spec.IPAMOptions.Configs {
+		if overlapping(taken, c.Subnet).IsValid() {
+			return errOverlap()
+		}
+	}
+	return nil
+}
+
+func errOverlap() error {
+	return api.Errorf(api.Forbidden, "invalid pool request: Pool overlaps with other one on this address space")
+}

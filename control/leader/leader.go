@@ -1,0 +1,136 @@
+// Package leader runs the planners while this manager leads the cluster: it
+// follows the store, lets allocator, orchestrators and scheduler decide on one
+// snapshot, and proposes what they decided, until nobody wants anything more.
+// It owns the only clock of the control plane. What a dead leader left half done
+// is found by the first full look at the state.
+//
+// It fails loudly: an error that it cannot plan its way around ends Run. It
+// never talks to nodes or clients.
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"shoal/control/api"
+	"shoal/control/store"
+)
+
+// Limits of one proposal.
+const (
+	maxBatchOps   = 500
+	maxBatchBytes = 1_500_000
+)
+
+// How changes are gathered before a look: until it is quiet, but not for long.
+const (
+	quiet   = 10 * time.Millisecond
+	patient = 50 * time.Millisecond
+)
+
+// subscription is how many commits the loop may be behind before it starts over.
+const subscription = 4096
+
+// maxRefusals is how often in a row the store may refuse what was planned on a
+// fresh view before the loop gives up: then a planner is wrong, not late.
+const maxRefusals = 20
+
+// Clock is where time comes from.
+type Clock interface {
+	Now() time.Time
+	// Timer returns a channel that delivers once, after d, and a function
+	// that releases it.
+	Timer(d time.Duration) (<-chan time.Time, func())
+}
+
+// Config is what the loop works with; all fields but Clock and Logger are needed.
+type Config struct {
+	Store *store.Store
+	// Propose commits the operations as one transaction and returns after
+	// the Store has applied it. An api.Error is the store's refusal or, with
+	// kind Unavailable, a lack of quorum.
+	Propose func(ctx context.Context, now time.Time, ops []api.Op) error
+	// Barrier returns once every earlier proposal has been applied to the
+	// Store or never will be.
+	Barrier func(ctx context.Context) error
+	// Clock is the system's when nil.
+	Clock Clock
+	// NewID mints task ids; api.NewID when nil.
+	NewID func() string
+	// Logger is slog's default when nil.
+	Logger *slog.Logger
+}
+
+// Run plans and proposes until ctx ends, which it must when this manager no
+// longer leads; it then returns ctx's error. Any other error says that the
+// cluster is not being looked after any more.
+func Run(ctx context.Context, c Config) error {
+	if c.Clock == nil {
+		c.Clock = system{}
+	}
+	if c.NewID == nil {
+		c.NewID = api.NewID
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	back := backoff{clock: c.Clock}
+	for {
+		progress, err := follow(ctx, c)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if progress {
+			back.reset()
+		}
+		if err := back.judge(err); err != nil {
+			return err
+		}
+		c.Logger.Info("planning starts over", "reason", err)
+		if err := back.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// errResync ends a session whose picture of the state is incomplete.
+var errResync = errors.New("changes were missed")
+
+// follow looks after the cluster from a fresh full look at it until something
+// makes another full look necessary. It reports whether anything was committed.
+func follow(ctx context.Context, c Config) (progress bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := c.Barrier(ctx); err != nil {
+		return false, fmt.Errorf("wait for earlier proposals: %w", err)
+	}
+	changes := c.Store.Subscribe(ctx, subscription)
+	s := newSession(c, changes)
+	for {
+		ops := s.round()
+		if len(ops) == 0 {
+			if err := s.wait(ctx); err != nil {
+				return progress, err
+			}
+			continue
+		}
+		for _, batch := range split(ops) {
+			if err := c.Propose(ctx, s.now, batch); err != nil {
+				return progress, fmt.Errorf("propose %s: %w", describe(batch), err)
+			}
+			progress = true
+		}
+		if err := s.catchUp(ctx); err != nil {
+			return progress, err
+		}
+	}
+}
+
+// describe names a batch in an error.
+func describe(batch []api.Op) string {
+	first := batch[0]
+	return fmt.Sprintf("%d changes, the first to %s %s %s", len(batch), first.Action, first.Object.ObjectKind(), first.Object.ObjectID())
+}
