@@ -178,7 +178,8 @@ func (a *API) mayLeave(info swarm.Info) error {
 	switch {
 	case m.total <= 1:
 		return api.Errorf(api.Unavailable, head+"Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. ")
-	case !m.quorumWithout:
+	case m.reachable-2 <= m.total-m.reachable:
+		// Unlike a demoted manager, one that just leaves stays a voter.
 		return api.Errorf(api.Unavailable, head+"Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. "+tail,
 			m.reachable-1, m.total)
 	}
