@@ -50,6 +50,19 @@ func TestCreateNormalises(t *testing.T) {
 	}
 }
 
+func TestServicesWithoutNameGetOne(t *testing.T) {
+	c := newManager(t)
+	seen := map[string]bool{}
+	for range 40 {
+		id := c.create(spec(""))
+		name := c.store.View().Service(id).Spec.Name
+		if err := checkName(name); err != nil || seen[name] {
+			t.Fatalf("%q: %v", name, err)
+		}
+		seen[name] = true
+	}
+}
+
 func TestOldClientsPutNetworksBesideTheTemplate(t *testing.T) {
 	c := newManager(t)
 	app := c.createNetwork("app")

@@ -137,7 +137,6 @@ func TestServiceRefusals(t *testing.T) {
 	c.refuses([]refusal{
 		{"name taken", "POST", "/services/create", spec("dup"), 409, "name conflicts with an existing object: service dup already exists"},
 		{"name invalid", "POST", "/services/create", spec("a b"), 400, "name must be valid as a DNS name component"},
-		{"name missing", "POST", "/services/create", spec(""), 400, "meta: name must be provided"},
 		{"name long", "POST", "/services/create", spec(strings.Repeat("a", 64)), 400, "name must be 63 characters or fewer"},
 		{"no body", "POST", "/services/create", nil, 400, "malformed Content-Type header (): mime: no media type"},
 		{"not JSON", "POST", "/services/create", "{", 400, "invalid JSON: unexpected EOF"},

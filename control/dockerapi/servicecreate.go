@@ -37,6 +37,10 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request, _ map[string
 	if err != nil {
 		return err
 	}
+	if spec.Name == "" {
+		v := a.cfg.State.View()
+		spec.Name = randomName(func(name string) bool { return v.ServiceByName(name) != nil })
+	}
 	id := api.NewID()
 	err = a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
 		s := &api.Service{}
