@@ -133,9 +133,6 @@ const (
 // scope lists the namespaces to read.
 func (k *Kernel) scope(desired vxlan.Desired) (map[string]kind, error) {
 	paths := map[string]kind{"": host}
-	for _, s := range desired.Sandboxes {
-		paths[s.Namespace] = sandbox
-	}
 	if k.config.Directory != "" {
 		found, err := netns.List(k.config.Directory)
 		if err != nil {
@@ -149,6 +146,9 @@ func (k *Kernel) scope(desired vxlan.Desired) (map[string]kind, error) {
 	}
 	for _, n := range desired.Networks {
 		paths[n.Namespace] = overlay
+	}
+	for _, s := range desired.Sandboxes {
+		paths[s.Namespace] = sandbox
 	}
 	return paths, nil
 }

@@ -52,25 +52,31 @@ func hashed(prefix string, parts ...string) string {
 
 var (
 	hostPort    = regexp.MustCompile(`^(` + prefixGateway + `|` + prefixBalancer + `)[0-9a-f]{12}$`)
+	tunnelLink  = regexp.MustCompile(`^vx[0-9]+$`)
 	sandboxLink = regexp.MustCompile(`^eth[0-9]+$`)
 )
 
-// OwnsHostLink says whether a link of the node's own namespace is Shoal's.
+// OwnsHostLink says whether a link of the node's own namespace is Shoal's, or
+// may be: a vxlan link with a name like ours belongs in an overlay namespace,
+// so Plan deletes it only where it holds a VNI that is wanted.
 func OwnsHostLink(kind, name string) bool {
 	switch kind {
 	case KindBridge:
 		return strings.HasPrefix(name, GatewayPrefix)
 	case KindVeth:
 		return hostPort.MatchString(name)
+	case KindVXLAN:
+		return tunnelLink.MatchString(name)
 	}
 	return false
 }
 
 // OwnsOverlayLink says whether a link of an overlay namespace is Shoal's:
-// everything that does not come with the namespace.
+// every kind
+// that Plan makes, whatever its name.
 func OwnsOverlayLink(kind, _ string) bool {
 	switch kind {
-	case KindBridge, KindVeth, KindVXLAN, KindLoopback, "dummy":
+	case KindBridge, KindVeth, KindVXLAN, KindLoopback:
 		return true
 	}
 	return false

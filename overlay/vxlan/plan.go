@@ -166,7 +166,7 @@ func (p *planner) hidden(w *wished) bool {
 // removeLinks deletes what nobody wishes for.
 func (p *planner) removeLinks() {
 	for _, at := range p.sorted() {
-		if p.wish.byName[at] == nil && p.have[at].Kind != KindLoopback && p.minds(at.namespace) {
+		if p.wish.byName[at] == nil && p.have[at].Kind != KindLoopback && p.minds(at.namespace, p.have[at].Kind) {
 			p.last = append(p.last, DelLink{at.namespace, at.link})
 		}
 	}
@@ -174,14 +174,18 @@ func (p *planner) removeLinks() {
 
 // minds says whether unwanted links of a namespace are ours to delete: not
 // those of a sandbox that is no longer listed, which its owner deletes.
-func (p *planner) minds(path string) bool {
-	return path == "" || p.actual.Namespaces[path].Overlay ||
+func (p *planner) minds(path, kind string) bool {
+	if path == "" {
+		return kind != KindVXLAN
+	}
+	return p.actual.Namespaces[path].Overlay ||
 		slices.ContainsFunc(p.wish.spaces, func(s space) bool { return s.path == path })
 }
 
 func (p *planner) removeNamespaces() {
 	for _, path := range slices.Sorted(maps.Keys(p.actual.Namespaces)) {
-		if p.actual.Namespaces[path].Overlay && !p.overlay(path) {
+		wanted := slices.ContainsFunc(p.wish.spaces, func(s space) bool { return s.path == path })
+		if p.actual.Namespaces[path].Overlay && !wanted {
 			p.last = append(p.last, DelNamespace{path})
 		}
 	}
