@@ -1,0 +1,249 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-memdb"
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+)
+
+// txn is one Commit under way.
+type txn struct {
+	*memdb.Txn
+	index   uint64
+	now     time.Time
+	changes []Change
+}
+
+// apply does one operation.
+func (t *txn) apply(op api.Op) error {
+	if op.Object == nil {
+		return api.Errorf(api.Invalid, "%s operation without an object", op.Action)
+	}
+	if err := checkKeys(op.Object); err != nil {
+		return err
+	}
+	old := t.get(op.Object.ObjectKind(), op.Object.ObjectID())
+	if old != nil && op.IfVersion != 0 && old.ObjectMeta().Version.Index != op.IfVersion {
+		return api.Errorf(api.OutOfSequence, "update out of sequence")
+	}
+	switch op.Action {
+	case api.ActionCreate:
+		return t.create(old, op.Object)
+	case api.ActionUpdate:
+		return t.update(old, op.Object)
+	case api.ActionDelete:
+		return t.delete(old)
+	case api.ActionStatus:
+		return t.status(old, op.Object)
+	}
+	return api.Errorf(api.Invalid, "unknown action %q on %s %s", op.Action, op.Object.ObjectKind(), op.Object.ObjectID())
+}
+
+// checkKeys refuses ids and names that no index could hold.
+func checkKeys(o api.Object) error {
+	if o.ObjectID() == "" {
+		return api.Errorf(api.Invalid, "%s without an id", o.ObjectKind())
+	}
+	if strings.Contains(o.ObjectID(), keyEnd) || strings.Contains(o.ObjectName(), keyEnd) {
+		return api.Errorf(api.Invalid, "%s %q: a zero byte in its id or name", o.ObjectKind(), o.ObjectID())
+	}
+	return nil
+}
+
+func (t *txn) create(old, obj api.Object) error {
+	if old != nil {
+		return api.Errorf(api.Conflict, "id conflicts with an existing object: %s %s already exists", obj.ObjectKind(), obj.ObjectID())
+	}
+	next := shallow(obj)
+	*next.ObjectMeta() = swarm.Meta{Version: swarm.Version{Index: t.index}, CreatedAt: t.now, UpdatedAt: t.now}
+	if s, ok := next.(*api.Service); ok {
+		s.SpecVersion = s.Version
+	}
+	return t.put(nil, next)
+}
+
+func (t *txn) update(old, obj api.Object) error {
+	if old == nil {
+		return notFound(obj.ObjectKind(), obj.ObjectID())
+	}
+	next := shallow(obj)
+	switch next := next.(type) {
+	case *api.Task:
+		keepStatus(old.(*api.Task), next)
+	case *api.Service:
+		t.specVersions(old.(*api.Service), next)
+	}
+	return t.put(old, t.stamp(old, next))
+}
+
+// stamp gives next the version of this transaction and the birthday of old.
+func (t *txn) stamp(old, next api.Object) api.Object {
+	*next.ObjectMeta() = swarm.Meta{
+		Version: swarm.Version{Index: t.index}, CreatedAt: old.ObjectMeta().CreatedAt, UpdatedAt: t.now,
+	}
+	return next
+}
+
+// keepStatus puts back what a node has reported meanwhile: whoever updates a
+// task may have read it before the report came.
+func keepStatus(old, next *api.Task) {
+	older := !next.Status.Timestamp.IsZero() && next.Status.Timestamp.Before(old.Status.Timestamp)
+	rise := api.Rank(next.Status.State) - api.Rank(old.Status.State)
+	if rise < 0 || rise == 0 && older {
+		next.Status = old.Status
+	}
+	if next.StartedAt.IsZero() {
+		next.StartedAt = old.StartedAt
+	}
+}
+
+// specVersions sets the versions that tell which spec a task was made from.
+func (t *txn) specVersions(old, next *api.Service) {
+	next.SpecVersion = old.SpecVersion
+	if sameSpec(&old.Spec, &next.Spec) {
+		return
+	}
+	next.SpecVersion.Index = t.index
+	if next.PreviousSpec != nil && sameSpec(next.PreviousSpec, &old.Spec) {
+		next.PreviousSpecVersion = old.SpecVersion
+	}
+}
+
+// sameSpec compares what Raft entries and snapshots carry of the specs, so that
+// a manager that restored a snapshot decides like one that did not.
+func sameSpec(a, b *swarm.ServiceSpec) bool {
+	if reflect.DeepEqual(a, b) {
+		return true
+	}
+	rawA, errA := json.Marshal(a)
+	rawB, errB := json.Marshal(b)
+	return errA == nil && errB == nil && bytes.Equal(rawA, rawB)
+}
+
+func (t *txn) delete(old api.Object) error {
+	if old == nil {
+		return nil
+	}
+	if n, ok := old.(*api.Network); ok {
+		if err := t.checkUnused(n); err != nil {
+			return err
+		}
+	}
+	if err := t.Txn.Delete(string(old.ObjectKind()), old); err != nil {
+		return api.Errorf(api.Internal, "delete %s %s: %w", old.ObjectKind(), old.ObjectID(), err)
+	}
+	t.changes = append(t.changes, Change{Old: old})
+	return nil
+}
+
+// status merges a node's report. A report that says nothing new changes nothing.
+func (t *txn) status(old, obj api.Object) error {
+	switch report := obj.(type) {
+	case *api.Task:
+		if old == nil {
+			return nil
+		}
+		if next := t.taskStatus(old.(*api.Task), report); next != nil {
+			return t.put(old, t.stamp(old, next))
+		}
+		return nil
+	case *api.Node:
+		if old == nil {
+			return nil
+		}
+		if next := nodeStatus(old.(*api.Node), report); next != nil {
+			return t.put(old, t.stamp(old, next))
+		}
+		return nil
+	}
+	return api.Errorf(api.Invalid, "a %s has no status to report", obj.ObjectKind())
+}
+
+func (t *txn) taskStatus(old, report *api.Task) *api.Task {
+	if api.Rank(report.Status.State) < api.Rank(old.Status.State) {
+		return nil
+	}
+	next := *old
+	next.Status = report.Status
+	if next.StartedAt.IsZero() {
+		next.StartedAt = report.StartedAt
+	}
+	if next.StartedAt.IsZero() && next.Status.State == swarm.TaskStateRunning {
+		next.StartedAt = t.now
+	}
+	if next.StartedAt.Equal(old.StartedAt) && sameStatus(next.Status, old.Status) {
+		return nil
+	}
+	return &next
+}
+
+// sameStatus compares times as instants: how a time zone is held in memory
+// differs between a decoded entry and a restored snapshot.
+func sameStatus(a, b swarm.TaskStatus) bool {
+	same := a.Timestamp.Equal(b.Timestamp)
+	a.Timestamp, b.Timestamp = time.Time{}, time.Time{}
+	return same && reflect.DeepEqual(a, b)
+}
+
+func nodeStatus(old, report *api.Node) *api.Node {
+	next := *old
+	next.Status, next.Description, next.ManagerStatus = report.Status, report.Description, report.ManagerStatus
+	next.DataPathAddr, next.RaftAddr, next.DownSince = report.DataPathAddr, report.RaftAddr, report.DownSince
+	same := next.Status == old.Status && next.DataPathAddr == old.DataPathAddr && next.RaftAddr == old.RaftAddr &&
+		next.DownSince.Equal(old.DownSince) && reflect.DeepEqual(next.ManagerStatus, old.ManagerStatus) &&
+		reflect.DeepEqual(next.Description, old.Description)
+	if same {
+		return nil
+	}
+	return &next
+}
+
+// put checks and stores next in the place of old, which is nil for a new object.
+func (t *txn) put(old, next api.Object) error {
+	if err := t.check(old, next); err != nil {
+		return err
+	}
+	if err := t.Insert(string(next.ObjectKind()), next); err != nil {
+		return api.Errorf(api.Internal, "store %s %s: %w", next.ObjectKind(), next.ObjectID(), err)
+	}
+	t.changes = append(t.changes, Change{Old: old, New: next})
+	return nil
+}
+
+// get returns the object with the id, nil without one.
+func (t *txn) get(kind api.Kind, id string) api.Object {
+	return t.first(kind, byID, id)
+}
+
+func (t *txn) first(kind api.Kind, index, key string) api.Object {
+	return first(t.Txn, kind, index, key)
+}
+
+// shallow copies the object but not what it points to, which is immutable.
+func shallow(o api.Object) api.Object {
+	switch o := o.(type) {
+	case *api.Cluster:
+		c := *o
+		return &c
+	case *api.Node:
+		c := *o
+		return &c
+	case *api.Network:
+		c := *o
+		return &c
+	case *api.Service:
+		c := *o
+		return &c
+	case *api.Task:
+		c := *o
+		return &c
+	}
+	return o.CopyObject()
+}
