@@ -61,9 +61,6 @@ type Config struct {
 	Lifecycle Lifecycle
 	// LocalNetworks may be nil: then only the cluster's networks are listed.
 	LocalNetworks LocalNetworks
-	// CheckPools says whether a new network may have the subnets it asks for
-	// beside those that the view's networks have.
-	CheckPools func(view *store.View, spec *swarm.NetworkSpec) error
 	// Now is the clock that stamps what the API starts, such as a rollback.
 	Now func() time.Time
 }

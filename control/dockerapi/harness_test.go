@@ -47,8 +47,7 @@ func newCluster(t *testing.T) *cluster {
 	c.info.LocalNodeState = swarm.LocalNodeStateInactive
 	c.api = New(Config{
 		State: c.store, Proposer: c, Lifecycle: c, LocalNetworks: c,
-		CheckPools: func(*store.View, *swarm.NetworkSpec) error { return nil },
-		Now:        func() time.Time { return epoch },
+		Now: func() time.Time { return epoch },
 	})
 	c.router = wire.NewRouter(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	wire.HandlePing(c.router, c.Info)

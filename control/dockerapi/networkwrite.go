@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
 
+	"shoal/control/alloc"
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
 	"shoal/control/store"
@@ -33,12 +34,12 @@ func (a *API) createNetwork(w http.ResponseWriter, r *http.Request, _ map[string
 	}
 	id := api.NewID()
 	err = a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
-		if err := a.checkNewNetwork(v, spec); err != nil {
-			return nil, err
-		}
 		n := &api.Network{}
 		n.ID, n.Spec = id, *spec
-		return []api.Op{api.Create(n.Copy())}, nil
+		if err := checkNewNetwork(v, n); err != nil {
+			return nil, err
+		}
+		return []api.Op{api.Create(n)}, nil
 	})
 	if err != nil {
 		return err
@@ -99,42 +100,19 @@ func checkRequest(req network.CreateRequest) error {
 	case req.IPAM.Driver != "" && req.IPAM.Driver != "default":
 		return api.Errorf(api.Unimplemented, "IPAM driver %q is not supported by this version", req.IPAM.Driver)
 	}
-	for i, c := range req.IPAM.Config {
-		if err := checkIPAM(c, req.IPAM.Config[:i]); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
-func checkIPAM(c network.IPAMConfig, before []network.IPAMConfig) error {
-	if !c.Subnet.IsValid() {
-		return api.Errorf(api.Invalid, "ipam configuration: invalid subnet ")
+func checkNewNetwork(v *store.View, n *api.Network) error {
+	if v.NetworkByName(n.Spec.Name) != nil {
+		return api.Errorf(api.Conflict, "network with name %s already exists", n.Spec.Name)
 	}
-	if c.IPRange.IsValid() && (!c.Subnet.Contains(c.IPRange.Addr()) || c.IPRange.Bits() < c.Subnet.Bits()) {
-		return api.Errorf(api.Invalid, "ipam configuration: subnet %s does not contain range %s", c.Subnet, c.IPRange)
-	}
-	if c.Gateway.IsValid() && !c.Subnet.Contains(c.Gateway) {
-		return api.Errorf(api.Invalid, "ipam configuration: subnet %s does not contain gateway %s", c.Subnet, c.Gateway)
-	}
-	for _, other := range before {
-		if other.Subnet.Overlaps(c.Subnet) {
-			return api.Errorf(api.Invalid, "ipam configuration: subnets %s and %s overlap", other.Subnet, c.Subnet)
+	if n.Spec.Ingress {
+		if present := ingressNetwork(v); present != nil {
+			return api.Errorf(api.Conflict, "ingress network (%s) is already present", present.ID)
 		}
 	}
-	return nil
-}
-
-func (a *API) checkNewNetwork(v *store.View, spec *swarm.NetworkSpec) error {
-	if v.NetworkByName(spec.Name) != nil {
-		return api.Errorf(api.Conflict, "network with name %s already exists", spec.Name)
-	}
-	if spec.Ingress {
-		if n := ingressNetwork(v); n != nil {
-			return api.Errorf(api.Conflict, "ingress network (%s) is already present", n.ID)
-		}
-	}
-	return a.cfg.CheckPools(v, spec)
+	return alloc.ValidateNetwork(v, n)
 }
 
 func (a *API) removeNetwork(w http.ResponseWriter, r *http.Request, vars map[string]string) error {

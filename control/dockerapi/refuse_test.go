@@ -199,6 +199,7 @@ func TestOtherRefusals(t *testing.T) {
 	c := newManager(t)
 	app := c.createNetwork("app")
 	web := c.create(spec("web", attach("app"), publish(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080})))
+	c.do("POST", "/networks/create", `{"Name":"wide","Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.0/16"}]}}`)
 	worker := c.addNode("h2", swarm.NodeRoleWorker, swarm.NodeStateReady)
 	self := c.self()
 	ingress := c.store.View().NetworkByName("ingress")
@@ -229,8 +230,9 @@ func TestOtherRefusals(t *testing.T) {
 		{"predefined", "POST", "/networks/create", network.CreateRequest{Name: "bridge", Driver: "overlay"}, 403, "bridge is a pre-defined network and cannot be created"},
 		{"predefined removed", "DELETE", "/networks/bridge", nil, 403, "bridge is a pre-defined network and cannot be removed"},
 		{"driver", "POST", "/networks/create", network.CreateRequest{Name: "x", Driver: "bridge"}, 501, `networks of driver "bridge" are not supported by this version: only overlay networks can be created`},
-		{"range", "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.1.0.0/24","IPRange":"10.2.0.0/25"}]}}`, 400, "ipam configuration: subnet 10.1.0.0/24 does not contain range 10.2.0.0/25"},
-		{"gateway", "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.1.0.0/24","Gateway":"10.2.0.1"}]}}`, 400, "ipam configuration: subnet 10.1.0.0/24 does not contain gateway 10.2.0.1"},
+		{"range", "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.1.0.0/24","IPRange":"10.2.0.0/25"}]}}`, 400, "invalid network config: range 10.2.0.0/25 is outside of subnet 10.1.0.0/24"},
+		{"gateway", "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.1.0.0/24","Gateway":"10.2.0.1"}]}}`, 400, "no matching subnet for gateway 10.2.0.1"},
+		{"overlap", "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.0/25"}]}}`, 403, "invalid pool request: Pool overlaps with other one on this address space"},
 		{"secret", "POST", "/secrets/create", `{"Name":"s"}`, 501, "secrets are not supported by this version"},
 		{"config", "POST", "/configs/create", `{"Name":"s"}`, 501, "configs are not supported by this version"},
 		{"unknown secret", "GET", "/secrets/nope", nil, 404, "secret nope not found"},
