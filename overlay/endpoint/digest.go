@@ -57,9 +57,12 @@ func lacks(have, offer DigestEntry) (Want, bool) {
 	case offer.Sum == have.Sum && offer.Live == have.Live:
 		return Want{}, false
 	}
-	// Same reach, other contents: the gaps are in different places. Without
-	// gaps contents cannot differ; the owner repairs it if they do (see Table.Diff).
-	return more, offer.Max > offer.Done
+	if offer.Max > offer.Done {
+		return more, true // same reach, other contents: the gaps are in different places
+	}
+	// Without gaps contents cannot differ, unless the owner has used numbers
+	// twice. The owner repairs that as soon as it sees it; see Table.Diff.
+	return all, have.Max <= have.Done
 }
 
 func (d Digest) byOwner() map[string]DigestEntry {

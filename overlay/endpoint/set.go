@@ -34,6 +34,22 @@ type Set struct {
 	Records []Record
 }
 
+// digest sums up what the set says of its owner. Live and Sum count only what the
+// set brings, so they are right when Since is 0.
+func (s Set) digest() DigestEntry {
+	e := DigestEntry{Owner: s.Owner, Epoch: s.Epoch, Done: s.Done, Max: s.Done}
+	if n := len(s.Ahead); n > 0 {
+		e.Max = s.Ahead[n-1]
+	}
+	for _, r := range s.Records {
+		if !r.Deleted {
+			e.Live++
+			e.Sum += newEntry(r).sum
+		}
+	}
+	return e
+}
+
 // size estimates the encoded length in bytes.
 func (s Set) size() int {
 	n := len(s.Owner) + 32 + 3*(len(s.Live)+len(s.Ahead))

@@ -156,7 +156,7 @@ func (t *Table) Behind() []string {
 		owners = append(owners, id)
 	}
 	for id, o := range t.owners {
-		if _, hinted := t.hints[id]; !hinted && (len(o.ahead) > 0 || o.done == 0 && o.prev != nil) {
+		if _, hinted := t.hints[id]; !hinted && len(o.ahead) > 0 {
 			owners = append(owners, id)
 		}
 	}

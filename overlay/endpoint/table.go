@@ -183,7 +183,11 @@ func (t *Table) MergeSets(sets []Set) (news []Record) {
 			continue
 		}
 		if s.Owner == t.self {
-			t.outdo(Position{s.Epoch, s.Done})
+			if d := s.digest(); s.Since == 0 {
+				t.review(d)
+			} else {
+				t.outdo(Position{d.Epoch, d.Max})
+			}
 			continue
 		}
 		o := t.owner(s.Owner, s.Epoch)
