@@ -10,10 +10,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path"
 	"strings"
 
-	"shoal/bench/image/archive"
+	"shoal/node/runtime/archive"
 )
 
 func main() {
@@ -27,6 +26,7 @@ func run() error {
 	binary := flag.String("bin", "", "the static program")
 	tags := flag.String("tag", "", "name of the image, several with commas")
 	out := flag.String("o", "", "the archive to write")
+	target := flag.String("path", "/whoami", "where the program is in the image; its entry point")
 	ports := flag.String("expose", "80/tcp", "ports to expose, several with commas")
 	flag.Parse()
 	if *binary == "" || *tags == "" || *out == "" || flag.NArg() > 0 {
@@ -41,7 +41,7 @@ func run() error {
 		return fmt.Errorf("make the archive: %w", err)
 	}
 	err = archive.Write(file, archive.Image{
-		Program: program, Path: "/" + path.Base(*binary),
+		Program: program, Path: *target,
 		Tags: strings.Split(*tags, ","), Ports: strings.FieldsFunc(*ports, func(c rune) bool { return c == ',' }),
 	})
 	return errors.Join(err, file.Close())

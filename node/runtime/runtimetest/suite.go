@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"shoal/bench/image/archive"
 	"shoal/control/api"
 	"shoal/node/runtime"
+	"shoal/node/runtime/archive"
 )
 
 // Patience bounds every wait of the suite; a slow kernel gets a lot.
