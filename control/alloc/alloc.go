@@ -47,8 +47,11 @@ type Allocator struct {
 	services map[string]*serviceState
 	tasks    map[string]*taskState
 	vnis     map[uint32]string
-	ports    map[port]string
-	ingress  string
+	// ports has the owner of each port given in the routing mesh, published
+	// counts the services that have or wish for a port in any mode.
+	ports     map[port]string
+	published map[port]int
+	ingress   string
 
 	// subnets gives the subnets of networks that do not name one.
 	subnets subnets
@@ -75,7 +78,8 @@ type held struct {
 type serviceState struct {
 	*api.Service
 	addrs []held
-	ports []port
+	// ports are those it owns, published those it has or wishes for.
+	ports, published []port
 }
 
 type taskState struct {
@@ -87,7 +91,7 @@ type taskState struct {
 func New() *Allocator {
 	return &Allocator{
 		underlay: map[string]netip.Addr{}, networks: map[string]*netState{}, services: map[string]*serviceState{},
-		tasks: map[string]*taskState{}, vnis: map[uint32]string{}, ports: map[port]string{},
+		tasks: map[string]*taskState{}, vnis: map[uint32]string{}, ports: map[port]string{}, published: map[port]int{},
 		lastVNI: FirstVNI - 1, lastPort: FirstPort - 1,
 		todoNetworks: map[string]bool{}, todoServices: map[string]bool{}, todoTasks: map[string]bool{},
 		trouble: map[string]error{},
@@ -166,7 +170,26 @@ func (a *Allocator) SetService(s *api.Service) {
 			state.ports = append(state.ports, k)
 		}
 	}
+	state.published = published(s)
+	for _, k := range state.published {
+		a.published[k]++
+	}
 	a.todoServices[s.ID] = true
+}
+
+// published returns the ports that the service has or wishes for, in any mode.
+func published(s *api.Service) []port {
+	all := slices.Clone(s.Endpoint.Ports)
+	if s.Spec.EndpointSpec != nil {
+		all = append(all, s.Spec.EndpointSpec.Ports...)
+	}
+	var keys []port
+	for _, p := range all {
+		if p.PublishedPort != 0 && !slices.Contains(keys, key(p)) {
+			keys = append(keys, key(p))
+		}
+	}
+	return keys
 }
 
 // DropService tells that a service is gone.
@@ -178,6 +201,11 @@ func (a *Allocator) DropService(id string) {
 	a.free(old.addrs)
 	for _, k := range old.ports {
 		delete(a.ports, k)
+	}
+	for _, k := range old.published {
+		if a.published[k]--; a.published[k] == 0 {
+			delete(a.published, k)
+		}
 	}
 	delete(a.services, id)
 	delete(a.todoServices, id)

@@ -214,7 +214,7 @@ func (a *Allocator) openPort(s *serviceState, p swarm.PortConfig, wished []swarm
 			a.lastPort = FirstPort
 		}
 		p.PublishedPort = a.lastPort
-		if k := key(p); a.ports[k] == "" {
+		if k := key(p); a.ports[k] == "" && a.published[k] == 0 {
 			a.ports[k] = s.ID
 			s.ports = append(s.ports, k)
 			return a.lastPort, nil

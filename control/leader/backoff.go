@@ -3,7 +3,6 @@ package leader
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"shoal/control/api"
@@ -23,24 +22,34 @@ type backoff struct {
 	pause    time.Duration
 }
 
+// reset is called when all that was planned in a round is committed.
 func (b *backoff) reset() { b.refusals, b.pause = 0, 0 }
+
+// careful says whether the store has refused too many plans in a row.
+func (b *backoff) careful() bool { return b.refusals >= maxRefusals }
 
 // judge returns nil when starting over helps, else the error that ends Run.
 func (b *backoff) judge(err error) error {
-	if errors.Is(err, errResync) || errors.Is(err, store.ErrSlow) || errors.Is(err, store.ErrReplaced) {
+	lost := errors.Is(err, errResync) || errors.Is(err, store.ErrSlow) || errors.Is(err, store.ErrReplaced)
+	switch {
+	case lost, unavailable(err):
+		return nil
+	case refusal(err):
+		b.refusals++
 		return nil
 	}
-	var refusal *api.Error
-	if !errors.As(err, &refusal) {
-		return err
-	}
-	if refusal.Kind == api.Unavailable {
-		return nil
-	}
-	if b.refusals++; b.refusals > maxRefusals {
-		return fmt.Errorf("the store refused %d plans in a row: %w", b.refusals, err)
-	}
-	return nil
+	return err
+}
+
+// refusal says whether err is the store's answer to a plan.
+func refusal(err error) bool {
+	var answer *api.Error
+	return errors.As(err, &answer) && answer.Kind != api.Unavailable
+}
+
+func unavailable(err error) bool {
+	var answer *api.Error
+	return errors.As(err, &answer) && answer.Kind == api.Unavailable
 }
 
 func (b *backoff) wait(ctx context.Context) error {

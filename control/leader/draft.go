@@ -139,3 +139,25 @@ func (s sizes) of(op api.Op) int {
 	}
 	return len(raw)
 }
+
+// apart cuts operations into one proposal for each service, with its tasks, and
+// one for each other object, within the bounds of split.
+func apart(ops []api.Op) [][]api.Op {
+	shares := map[id][]api.Op{}
+	var order []id
+	for _, op := range ops {
+		k := idOf(op.Object)
+		if t, ok := op.Object.(*api.Task); ok && t.ServiceID != "" {
+			k = id{api.KindService, t.ServiceID}
+		}
+		if shares[k] == nil {
+			order = append(order, k)
+		}
+		shares[k] = append(shares[k], op)
+	}
+	var batches [][]api.Op
+	for _, k := range order {
+		batches = append(batches, split(shares[k])...)
+	}
+	return batches
+}

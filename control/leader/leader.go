@@ -15,6 +15,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/moby/moby/api/types/swarm"
+
 	"shoal/control/api"
 	"shoal/control/store"
 )
@@ -35,8 +37,9 @@ const (
 const subscription = 4096
 
 // maxRefusals is how often in a row the store may refuse what was planned on a
-// fresh view before the loop gives up: then a planner is wrong, not late.
-const maxRefusals = 20
+// fresh view before each service's share is proposed on its own: one that the
+// store refuses must not hold up the others.
+const maxRefusals = 3
 
 // Clock is where time comes from.
 type Clock interface {
@@ -46,16 +49,15 @@ type Clock interface {
 	Timer(d time.Duration) (<-chan time.Time, func())
 }
 
-// Config is what the loop works with; all fields but Clock and Logger are needed.
+// Config is what the loop works with. Store and Propose are needed.
 type Config struct {
 	Store *store.Store
 	// Propose commits the operations as one transaction and returns after
 	// the Store has applied it. An api.Error is the store's refusal or, with
-	// kind Unavailable, a lack of quorum.
+	// kind Unavailable, a lack of quorum. Proposals are applied in the order
+	// in which they were made. It must not forward to another leader: two
+	// loops that plan at once would get in each other's way.
 	Propose func(ctx context.Context, now time.Time, ops []api.Op) error
-	// Barrier returns once every earlier proposal has been applied to the
-	// Store or never will be.
-	Barrier func(ctx context.Context) error
 	// Clock is the system's when nil.
 	Clock Clock
 	// NewID mints task ids; api.NewID when nil.
@@ -79,12 +81,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	back := backoff{clock: c.Clock}
 	for {
-		progress, err := follow(ctx, c)
+		err := follow(ctx, c, &back)
 		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-		if progress {
-			back.reset()
 		}
 		if err := back.judge(err); err != nil {
 			return err
@@ -99,34 +98,61 @@ func Run(ctx context.Context, c Config) error {
 // errResync ends a session whose picture of the state is incomplete.
 var errResync = errors.New("changes were missed")
 
+// barrier changes nothing: the status of a task that never was is skipped. Once
+// it is committed, every proposal made before it has been applied or never will
+// be, also one whose outcome was not learnt.
+var barrier = []api.Op{api.Status(&api.Task{Task: swarm.Task{ID: "none"}})}
+
 // follow looks after the cluster from a fresh full look at it until something
-// makes another full look necessary. It reports whether anything was committed.
-func follow(ctx context.Context, c Config) (progress bool, err error) {
+// makes another full look necessary.
+func follow(ctx context.Context, c Config, back *backoff) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := c.Barrier(ctx); err != nil {
-		return false, fmt.Errorf("wait for earlier proposals: %w", err)
+	if err := c.Propose(ctx, c.Clock.Now().UTC(), barrier); err != nil {
+		return fmt.Errorf("wait for earlier proposals: %w", err)
 	}
-	changes := c.Store.Subscribe(ctx, subscription)
-	s := newSession(c, changes)
+	s := newSession(c, c.Store.Subscribe(ctx, subscription))
 	for {
 		ops := s.round()
 		if len(ops) == 0 {
 			if err := s.wait(ctx); err != nil {
-				return progress, err
+				return err
 			}
 			continue
 		}
-		for _, batch := range split(ops) {
-			if err := c.Propose(ctx, s.now, batch); err != nil {
-				return progress, fmt.Errorf("propose %s: %w", describe(batch), err)
-			}
-			progress = true
+		if err := s.propose(ctx, ops, back.careful()); err != nil {
+			return err
 		}
+		back.reset()
 		if err := s.catchUp(ctx); err != nil {
-			return progress, err
+			return err
 		}
 	}
+}
+
+// propose commits what was planned. When careful, it goes on after a refusal
+// and returns the first one at the end.
+func (s *session) propose(ctx context.Context, ops []api.Op, careful bool) error {
+	batches := split(ops)
+	if careful {
+		batches = apart(ops)
+	}
+	var refused error
+	for _, batch := range batches {
+		err := s.Propose(ctx, s.now, batch)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("propose %s: %w", describe(batch), err)
+		if !careful || !refusal(err) {
+			return err
+		}
+		s.Logger.Error("the store refuses a plan", "error", err)
+		if refused == nil {
+			refused = err
+		}
+	}
+	return refused
 }
 
 // describe names a batch in an error.

@@ -36,7 +36,7 @@ func Plan(now time.Time, v orchestrate.View, s *api.Service, newID func() string
 	}
 	for _, slot := range keep {
 		p.Add(slot.Settle(now, v, s)...)
-		p.Add(leave(now, v, slot)...)
+		p.Add(leave(now, v, s, slot)...)
 	}
 	for _, number := range missing(slots, replicas(s)-len(slots)) {
 		p.Add(api.Create(orchestrate.NewTask(now, newID(), s, number, "")))
@@ -53,20 +53,28 @@ func replicas(s *api.Service) int {
 }
 
 // leave gives up the slot's tasks whose node is gone, down or drained, or does
-// not meet the task's constraints any more.
-func leave(now time.Time, v orchestrate.View, slot *orchestrate.Slot) []api.Op {
+// not meet the constraints any more.
+func leave(now time.Time, v orchestrate.View, s *api.Service, slot *orchestrate.Slot) []api.Op {
 	var ops []api.Op
 	for _, t := range slot.Live() {
 		if t.NodeID == "" {
 			continue
 		}
 		n := v.Node(t.NodeID)
-		if orchestrate.Down(n) || orchestrate.Drained(n) ||
-			!constraint.Met(orchestrate.Constraints(&t.Spec), n) {
+		if orchestrate.Down(n) || orchestrate.Drained(n) || !constraint.Met(rules(s, t, n), n) {
 			ops = append(ops, orchestrate.Desire(now, t, swarm.TaskStateShutdown))
 		}
 	}
 	return ops
+}
+
+// rules are the constraints that bind a task: its service's, or its own while
+// an update has not come to it yet.
+func rules(s *api.Service, t *api.Task, n *api.Node) []string {
+	if orchestrate.IsDirty(s, t, n) {
+		return orchestrate.Constraints(&t.Spec)
+	}
+	return orchestrate.Constraints(&s.Spec.TaskTemplate)
 }
 
 // missing returns the count lowest slot numbers that are free.
