@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -402,5 +403,72 @@ func TestEvents(t *testing.T) {
 	cancel()
 	if err := <-ready; err != nil {
 		t.Errorf("events ended with %v", err)
+	}
+}
+
+func TestPruneNetworks(t *testing.T) {
+	c := newManager(t)
+	c.createNetwork("used")
+	c.createNetwork("idle")
+	c.create(spec("web", attach("used")))
+	if _, body := c.do("POST", `/networks/prune?filters={"label":{"x":true}}`, nil); body != `{"NetworksDeleted":[]}`+"\n" {
+		t.Errorf("prune by a label that no network has: %s", body)
+	}
+	if _, body := c.do("POST", "/networks/prune", nil); body != `{"NetworksDeleted":["idle"]}`+"\n" {
+		t.Errorf("prune: %s", body)
+	}
+	if code, _ := c.do("POST", `/networks/prune?filters={"until":{"soon":true}}`, nil); code != 400 {
+		t.Errorf("bad until: %d", code)
+	}
+}
+
+// Many users add one replica each, reading first and trying again when they
+// were too late, while a planner writes to the same service: no addition is lost.
+func TestNoUpdateIsLost(t *testing.T) {
+	c := newManager(t)
+	id := c.create(spec("web", replicas(0)))
+	const users, rounds = 4, 5
+	stop, planner := make(chan struct{}), sync.WaitGroup{}
+	planner.Go(func() {
+		for i := uint32(1); ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			s := c.store.View().Service(id).Copy()
+			s.Endpoint.Ports = []swarm.PortConfig{{TargetPort: i}}
+			if err := c.Propose(t.Context(), []api.Op{api.Update(s)}); err != nil && api.KindOf(err) != api.OutOfSequence {
+				t.Error(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	var all sync.WaitGroup
+	for range users {
+		all.Go(func() {
+			for done := 0; done < rounds; {
+				_, body := c.do("GET", "/services/web", nil)
+				var s swarm.Service
+				if err := json.Unmarshal([]byte(body), &s); err != nil {
+					t.Error(err)
+					return
+				}
+				*s.Spec.Mode.Replicated.Replicas++
+				code, body := c.do("POST", fmt.Sprintf("/services/web/update?version=%d", s.Version.Index), s.Spec)
+				if code == 200 {
+					done++
+				} else if !strings.Contains(body, "out of sequence") {
+					t.Errorf("%d %s", code, body)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(stop)
+	planner.Wait()
+	if got := *c.service("web").Spec.Mode.Replicated.Replicas; got != users*rounds {
+		t.Errorf("%d replicas, want %d", got, users*rounds)
 	}
 }

@@ -24,7 +24,7 @@ type cli struct {
 	socket, home string
 }
 
-func newCLI(t *testing.T, c *cluster) *cli {
+func newCLI(t testing.TB, c *cluster) *cli {
 	t.Helper()
 	_, err := exec.LookPath("docker")
 	need.Feature(t, "docker-cli", err)
@@ -101,6 +101,7 @@ func TestDockerCLI(t *testing.T) {
 
 	d.service()
 
+	d.stack()
 	d.fails("is in use by service web", "network", "rm", "app")
 	d.must("service", "rm", "web")
 	for _, task := range d.store.View().Tasks() {
@@ -177,4 +178,35 @@ func (d *cli) converges(id string) {
 	if out := <-done; !strings.Contains(out, "converged") {
 		d.Errorf("service update: %s", out)
 	}
+}
+
+// stack deploys, lists and removes a stack.
+func (d *cli) stack() {
+	file := filepath.Join(d.home, "stack.yml")
+	text := "services:\n  api:\n    image: shoal/whoami\n    deploy: {replicas: 2}\n    ports: ['9000:80']\n  db:\n    image: shoal/whoami\n    deploy: {mode: global}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		d.Fatal(err)
+	}
+	for range 2 { // the second time updates
+		d.must("stack", "deploy", "--resolve-image", "never", "-d", "-c", file, "s")
+	}
+	d.prints("s 2", "stack", "ls", "--format", "{{.Name}} {{.Services}}")
+	d.prints("s_api replicated 0/2\ns_db global 0/0", "stack", "services", "s", "--format", "{{.Name}} {{.Mode}} {{.Replicas}}")
+	if out := d.must("stack", "rm", "s"); !strings.Contains(out, "Removing network s_default") {
+		d.Errorf("stack rm: %s", out)
+	}
+}
+
+// A client that speaks an older version of the API is served the same.
+func TestDockerCLIOfOldVersions(t *testing.T) {
+	d := newCLI(t, newManager(t))
+	for _, version := range []string{"1.30", "1.41"} {
+		t.Setenv("DOCKER_API_VERSION", version)
+		name := "v" + strings.ReplaceAll(version, ".", "-")
+		d.must("service", "create", "-d", "--name", name, "--no-resolve-image", "shoal/whoami")
+		d.must("service", "update", "-d", "--no-resolve-image", "--replicas", "3", name)
+		d.prints(name, "service", "ls", "-f", "name="+name, "--format", "{{.Name}}")
+	}
+	t.Setenv("DOCKER_API_VERSION", "1.49")
+	d.fails("client version 1.49 is too new. Maximum supported API version is 1.47", "service", "ls")
 }

@@ -31,7 +31,7 @@ var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // proposer that sends operations through JSON as a Raft log does, and a
 // lifecycle that refuses what the real one refuses.
 type cluster struct {
-	*testing.T
+	testing.TB
 	store  *store.Store
 	api    *API
 	router *wire.Router
@@ -42,8 +42,8 @@ type cluster struct {
 	interfere func()
 }
 
-func newCluster(t *testing.T) *cluster {
-	c := &cluster{T: t, store: store.New()}
+func newCluster(t testing.TB) *cluster {
+	c := &cluster{TB: t, store: store.New()}
 	c.info.LocalNodeState = swarm.LocalNodeStateInactive
 	c.api = New(Config{
 		State: c.store, Proposer: c, Lifecycle: c, LocalNetworks: c,
@@ -59,7 +59,7 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // newManager is newCluster after swarm init.
-func newManager(t *testing.T) *cluster {
+func newManager(t testing.TB) *cluster {
 	c := newCluster(t)
 	if _, err := c.Init(t.Context(), swarm.InitRequest{ListenAddr: "0.0.0.0:2377"}); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ func (a *API) mountNetworks(rt *wire.Router) {
 	rt.Handle("GET", "/networks/{id}", a.inspectNetwork)
 	rt.Handle("POST", "/networks/create", a.createNetwork)
 	rt.Handle("DELETE", "/networks/{id}", a.removeNetwork)
+	rt.Handle("POST", "/networks/prune", a.onManager(a.pruneNetworks))
 }
 
 // reserved are the names of networks that every node has of its own.

@@ -115,7 +115,7 @@ func TestServiceRefusals(t *testing.T) {
 	c := newManager(t)
 	second := time.Second
 	c.createNetwork("app")
-	dup := c.create(spec("dup"))
+	c.create(spec("dup"))
 	web := c.create(spec("web", publish(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080})))
 	c.create(spec("host", publish(swarm.PortConfig{TargetPort: 80, PublishedPort: 9090, PublishMode: "host"})))
 	row := func(name string, code int, text string, edit ...func(*swarm.ServiceSpec)) refusal {
@@ -138,7 +138,7 @@ func TestServiceRefusals(t *testing.T) {
 		{"name taken", "POST", "/services/create", spec("dup"), 409, "name conflicts with an existing object: service dup already exists"},
 		{"name invalid", "POST", "/services/create", spec("a b"), 400, "name must be valid as a DNS name component"},
 		{"name long", "POST", "/services/create", spec(strings.Repeat("a", 64)), 400, "name must be 63 characters or fewer"},
-		{"no body", "POST", "/services/create", nil, 400, "malformed Content-Type header (): mime: no media type"},
+		{"no body", "POST", "/services/create", nil, 400, "invalid JSON: got EOF while reading request body"},
 		{"not JSON", "POST", "/services/create", "{", 400, "invalid JSON: unexpected EOF"},
 		{"two bodies", "POST", "/services/create", "{} {}", 400, "unexpected content after JSON"},
 		row("port taken", 400, fmt.Sprintf("port '8080' is already in use by service 'web' (%s) as an ingress port", web), publish(port(8080, "ingress"))),
@@ -177,13 +177,22 @@ func TestServiceRefusals(t *testing.T) {
 		row("update delay", 400, "TaskSpec: update-delay cannot be negative", func(s *swarm.ServiceSpec) { s.UpdateConfig = &swarm.UpdateConfig{Delay: -1} }),
 		row("failure ratio", 400, "TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1", func(s *swarm.ServiceSpec) { s.UpdateConfig = &swarm.UpdateConfig{MaxFailureRatio: 2} }),
 		row("secret", 501, "services with secrets or configs are not supported by this version: secret s1", container(func(c *swarm.ContainerSpec) { c.Secrets = []*swarm.SecretReference{{SecretName: "s1"}} })),
+	})
+}
+
+func TestServiceUpdateRefusals(t *testing.T) {
+	c := newManager(t)
+	c.createNetwork("app")
+	dup := c.create(spec("dup"))
+	global := spec("dup", func(s *swarm.ServiceSpec) { s.Mode.Global = &swarm.GlobalService{} })
+	c.refuses([]refusal{
 		{"inspect unknown", "GET", "/services/nope", nil, 404, "service nope not found"},
 		{"remove unknown", "DELETE", "/services/nope", nil, 404, "service nope not found"},
 		{"update unknown", "POST", "/services/nope/update?version=1", spec("nope"), 404, "service nope not found"},
 		{"update without version", "POST", "/services/dup/update", spec("dup"), 400, `invalid service version '': strconv.ParseUint: parsing "": invalid syntax`},
 		{"stale update", "POST", "/services/dup/update?version=1", spec("dup"), 500, textOldWrite},
 		{"rename", "POST", "/services/dup/update?version=3", spec("other"), 501, "renaming services is not supported"},
-		{"mode change", "POST", "/services/dup/update?version=3", spec("dup", mode(func(m *swarm.ServiceMode) { m.Global = &swarm.GlobalService{} })), 501, "service mode change is not allowed"},
+		{"mode change", "POST", "/services/dup/update?version=3", global, 501, "service mode change is not allowed"},
 		{"rollback", "POST", "/services/dup/update?version=3&rollback=previous", spec("dup"), 400, "service dup does not have a previous spec"},
 		{"rollback option", "POST", "/services/dup/update?version=3&rollback=next", spec("dup"), 500, "unrecognized rollback option next"},
 		{"credentials", "POST", "/services/dup/update?version=3&registryAuthFrom=x", spec("dup"), 500, "unsupported registryAuthFrom value"},

@@ -37,6 +37,9 @@ func ReadJSON(r *http.Request, v any) error {
 
 func checkContentType(r *http.Request) error {
 	header := r.Header.Get("Content-Type")
+	if header == "" && r.ContentLength == 0 {
+		return nil // the missing body is the error, and better said
+	}
 	kind, _, err := mime.ParseMediaType(header)
 	if err != nil {
 		return api.Errorf(api.Invalid, "malformed Content-Type header (%s): %w", header, err)

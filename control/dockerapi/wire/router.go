@@ -34,9 +34,8 @@ type route struct {
 	handler Handler
 }
 
-// NewRouter returns a router without routes. Failures of the server's own
-// (status 500 and above) and of handlers that had already begun to answer are
-// logged to log.
+// NewRouter returns a router without routes. Answers of status 500 are logged
+// to log, and at debug level errors of handlers that had already begun to answer.
 func NewRouter(log *slog.Logger) *Router {
 	return &Router{log: log, exact: map[string]Handler{}}
 }
@@ -117,8 +116,8 @@ func (rt *Router) serve(handler Handler, w http.ResponseWriter, r *http.Request,
 	case err != nil && tracked.begun:
 		rt.log.Debug("answer broken off", "method", r.Method, "path", r.URL.Path, "err", err)
 	case err != nil:
-		if code := StatusOf(err); code >= http.StatusInternalServerError && code != http.StatusNotImplemented {
-			rt.log.Info("request failed", "method", r.Method, "path", r.URL.Path, "status", code, "err", err)
+		if StatusOf(err) == http.StatusInternalServerError {
+			rt.log.Info("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		}
 		WriteError(w, err)
 	}
