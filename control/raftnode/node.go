@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+	"golang.org/x/sys/unix"
 
 	"shoal/control/api"
 	"shoal/control/fsm"
@@ -22,6 +24,8 @@ type Node struct {
 	cfg       Config
 	raft      *raft.Raft
 	log       *wal.WAL
+	meta      *metadb.BoltMetaDB
+	lock      *os.File
 	transport *raft.NetworkTransport
 	peers     *peers
 	closing   sync.Once
@@ -52,7 +56,12 @@ func (n *Node) open(log hclogger) error {
 		return err
 	}
 	var err error
-	if n.log, err = wal.Open(logDir, wal.WithLogger(log)); err != nil {
+	if n.lock, err = lockDir(n.cfg.Dir); err != nil {
+		return err
+	}
+	// The log does not close a metadata store of its own making.
+	n.meta = &metadb.BoltMetaDB{}
+	if n.log, err = wal.Open(logDir, wal.WithLogger(log), wal.WithMetaStore(n.meta)); err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(n.cfg.Dir, keptSnapshots, log)
@@ -79,6 +88,19 @@ func privateDirs(dirs ...string) error {
 		}
 	}
 	return os.Chmod(dirs[0], 0o700)
+}
+
+// lockDir keeps a second process out: it would wait for the log for ever, or
+// worse, write to it. The lock ends with the file or the process.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s, is another process using it? %w", f.Name(), err), f.Close())
+	}
+	return f, nil
 }
 
 // Bootstrap makes this member the first and only one of a new group. It refuses,
@@ -137,6 +159,12 @@ func (n *Node) close() error {
 	}
 	if n.log != nil {
 		errs = append(errs, n.log.Close())
+	}
+	if n.meta != nil {
+		errs = append(errs, n.meta.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
 	}
 	return errors.Join(errs...)
 }
