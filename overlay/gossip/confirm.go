@@ -72,29 +72,32 @@ func (g *Gossip) askApplied(ctx context.Context, ids []string, r endpoint.Record
 	return done
 }
 
+// askAppliedOne waits up to half a StreamTimeout for one node to reach r.
 func (g *Gossip) askAppliedOne(ctx context.Context, id string, r endpoint.Record) error {
-	wait := g.pace.StreamTimeout / 2
-	ctx, cancel := context.WithTimeout(ctx, g.pace.StreamTimeout)
+	ctx, cancel := context.WithTimeout(ctx, g.pace.StreamTimeout/2)
 	defer cancel()
 	if id == g.cfg.NodeID {
-		ctx, cancel := context.WithTimeout(ctx, wait)
-		defer cancel()
-		return reached(g.waitApplied(ctx, r.Owner, r.At()), r)
+		if g.waitApplied(ctx, r.Owner, r.At()).Before(r.At()) {
+			return errNotApplied
+		}
+		return nil
 	}
-	kind, body, err := g.call(ctx, id, kindApplied, appliedRequest{Owner: r.Owner, At: r.At(), Wait: wait}.encode())
-	if err != nil {
-		return err
-	}
-	at, _, err := decodePosition(body)
-	if err != nil || kind != kindReached {
-		return errors.Join(errFrame, err)
-	}
-	return reached(at, r)
+	return g.watch(reachKey{id, r.Owner}).wait(ctx, r.At(), func(ctx context.Context, at endpoint.Position) (endpoint.Position, error) {
+		return g.askReached(ctx, id, r.Owner, at)
+	})
 }
 
-func reached(at endpoint.Position, r endpoint.Record) error {
-	if at.Before(r.At()) {
-		return errNotApplied
+// askReached asks a node how far it has applied an owner's writes; the node
+// answers once that is at or past at, or after a quarter of a StreamTimeout.
+func (g *Gossip) askReached(ctx context.Context, id, owner string, at endpoint.Position) (endpoint.Position, error) {
+	req := appliedRequest{Owner: owner, At: at, Wait: g.pace.StreamTimeout / 4}
+	kind, body, err := g.call(ctx, id, kindApplied, req.encode())
+	if err != nil {
+		return endpoint.Position{}, err
 	}
-	return nil
+	got, rest, err := decodePosition(body)
+	if err != nil || kind != kindReached || len(rest) > 0 {
+		return endpoint.Position{}, errors.Join(errFrame, err)
+	}
+	return got, nil
 }

@@ -43,15 +43,20 @@ type Gossip struct {
 	known map[string]string
 	// alive are the members that answered when last looked, by node.
 	alive map[string]string
-	// greeted are the members to be synchronised with because they appeared.
+	// greet are the members to be synchronised with because they appeared.
 	greet map[string]struct{}
+	// urgent are owners to pull without waiting for a late delta.
+	urgent map[string]bool
 	// queue are the own records that wait for their event.
 	queue     []endpoint.Record
 	published endpoint.Position
 	hinted    endpoint.Position
 
+	// applied is the view the kernel follows; appliedWake closes when it changes.
 	applied     *endpoint.View
 	appliedWake chan struct{}
+	// reached is what others said about their applied views.
+	reached map[reachKey]*reach
 
 	stats  counters
 	closed atomic.Bool
@@ -84,6 +89,7 @@ func Start(cfg Config) (*Gossip, error) {
 		membersKick: make(chan struct{}, 1), gapKick: make(chan struct{}, 1),
 		publishKick: make(chan struct{}, 1), joinKick: make(chan struct{}, 1),
 		known: map[string]string{}, alive: map[string]string{}, greet: map[string]struct{}{},
+		urgent: map[string]bool{}, reached: map[reachKey]*reach{},
 		appliedWake: make(chan struct{}),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -258,7 +264,9 @@ func (g *Gossip) take(ev serf.UserEvent) {
 			g.stats.corrupt.Add(1)
 			return
 		}
-		g.table.Hint(owner, at)
+		if g.table.Hint(owner, at) {
+			g.hurry(owner)
+		}
 	}
 	kick(g.gapKick)
 }

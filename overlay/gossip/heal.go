@@ -33,53 +33,27 @@ func (g *Gossip) syncOnce() {
 	}
 }
 
-// gapTriesFast is how many times a gap is pulled at GapDelay before each further
-// try waits twice as long, up to SyncInterval.
-const gapTriesFast = 5
+// fewOwners is up to how many owners at once are asked themselves; when more are
+// missing, members at random are asked, who have them soon enough.
+const fewOwners = 4
 
-// gapLoop pulls what is known to be missing. A delta that is only late gets
-// GapDelay to arrive.
-func (g *Gossip) gapLoop() {
-	for {
-		select {
-		case <-g.gapKick:
-		case <-g.ctx.Done():
-			return
-		}
-		delay := g.pace.GapDelay
-		for try := 0; len(g.table.Behind()) > 0; try++ {
-			if !g.wait(jitter(delay)) {
-				return
-			}
-			g.closeGaps()
-			if try >= gapTriesFast {
-				delay = min(2*delay, g.pace.SyncInterval)
-			}
-		}
-	}
-}
-
-// closeGaps asks for the owners that the table is behind on: each live owner
-// itself where there are few, a member at random else.
-func (g *Gossip) closeGaps() {
-	const fewOwners = 3
-	behind := g.table.Behind()
+// closeGaps asks for what is missing of the owners: each that is a live member
+// itself while they are few, a member at random for the rest.
+func (g *Gossip) closeGaps(owners []string) {
 	members := g.others()
-	if len(behind) == 0 || len(members) == 0 {
+	if len(owners) == 0 || len(members) == 0 {
 		return
 	}
-	var orphans []string
-	for i, owner := range behind {
-		if _, ok := members[owner]; ok && i < fewOwners {
-			if g.pull(g.ctx, owner, []string{owner}) == nil {
-				continue
-			}
+	var rest []string
+	for i, owner := range owners {
+		_, live := members[owner]
+		if !live || i >= fewOwners || g.pull(g.ctx, owner, []string{owner}) != nil {
+			rest = append(rest, owner)
 		}
-		orphans = append(orphans, owner)
 	}
-	if len(orphans) > 0 {
+	if len(rest) > 0 {
 		for _, id := range pick(slices.Collect(maps.Keys(members)), 1) {
-			_ = g.pull(g.ctx, id, orphans) // gapLoop tries again
+			g.stats.notePull(id, g.pull(g.ctx, id, rest))
 		}
 	}
 }

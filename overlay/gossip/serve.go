@@ -86,6 +86,7 @@ func (g *Gossip) answerApplied(w io.Writer, body []byte) error {
 		return fmt.Errorf("applied: %w", err)
 	}
 	if g.table.Hint(req.Owner, req.At) {
+		g.hurry(req.Owner)
 		kick(g.gapKick)
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, min(req.Wait, g.pace.StreamTimeout/2))
