@@ -121,9 +121,9 @@ func newRuntime(t *testing.T) (*daemon, *Runtime) {
 	return d, r
 }
 
-// removeCgroups removes the empty parents that runc leaves.
+// removeCgroups removes the empty directories that runc and shims leave.
 func removeCgroups(t *testing.T) {
-	for _, pattern := range []string{"/sys/fs/cgroup/shoal/shoal-test", "/sys/fs/cgroup/*/shoal/shoal-test", "/sys/fs/cgroup/shoal", "/sys/fs/cgroup/*/shoal"} {
+	for _, pattern := range []string{"/sys/fs/cgroup/shoal/shoal-test", "/sys/fs/cgroup/*/shoal/shoal-test", "/sys/fs/cgroup/shoal", "/sys/fs/cgroup/*/shoal", "/run/containerd/runc/shoal-test", "/run/containerd/runc", "/run/containerd/s", "/run/containerd"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Error(err)

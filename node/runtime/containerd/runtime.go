@@ -24,6 +24,12 @@ import (
 // runtimeName is containerd's name of the shim that drives runc.
 const runtimeName = "io.containerd.runc.v2"
 
+const (
+	// connectPatience is how long New waits for a containerd that starts.
+	connectPatience = 10 * time.Second
+	connectPause    = 50 * time.Millisecond
+)
+
 // Config is what New needs.
 type Config struct {
 	// Address is the path of containerd's socket.
@@ -73,9 +79,9 @@ func New(ctx context.Context, cfg Config) (*Runtime, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	client, err := ctrd.New(cfg.Address, ctrd.WithDefaultNamespace(cfg.Namespace), ctrd.WithTimeout(10*time.Second))
+	client, err := connect(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("connect to containerd at %s: %w", cfg.Address, err)
+		return nil, err
 	}
 	r := &Runtime{
 		cfg:        cfg,
@@ -90,6 +96,26 @@ func New(ctx context.Context, cfg Config) (*Runtime, error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
+}
+
+// connect waits for containerd, which may start at the same time as the node.
+func connect(ctx context.Context, cfg Config) (*ctrd.Client, error) {
+	deadline := time.Now().Add(connectPatience)
+	for {
+		client, err := ctrd.New(cfg.Address, ctrd.WithDefaultNamespace(cfg.Namespace), ctrd.WithTimeout(connectPatience))
+		if err == nil {
+			return client, nil
+		}
+		err = fmt.Errorf("connect to containerd at %s: %w", cfg.Address, err)
+		if time.Now().After(deadline) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(err, ctx.Err())
+		case <-time.After(connectPause):
+		}
+	}
 }
 
 func (c *Config) complete() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/containerd/mount"
 	"github.com/containerd/containerd/oci"
@@ -20,7 +21,12 @@ func setUser(ctx context.Context, s *oci.Spec, wish string, groups []string, roo
 		s.Process.User.AdditionalGids = []uint32{0}
 		return nil
 	}
-	err := mount.WithReadonlyTempMount(ctx, rootfs, func(root string) error {
+	// The mount's options are changed below; the container's own must not be.
+	looked := slices.Clone(rootfs)
+	for i := range looked {
+		looked[i].Options = slices.Clone(looked[i].Options)
+	}
+	err := mount.WithReadonlyTempMount(ctx, looked, func(root string) error {
 		return lookUpUser(s, wish, groups, root)
 	})
 	if err != nil {

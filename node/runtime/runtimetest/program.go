@@ -26,6 +26,8 @@ const ready = "ready"
 //	exit N           end at once with the code N
 //	print TEXT N     write TEXT N times to standard output and once to standard error, then end
 //	env              print the environment, user and directory, then end
+//	files PATH…      print files, then end
+//	chatter          print a line every millisecond
 //	eat              take memory until it is killed
 func Main(args []string) int {
 	if len(args) == 0 {
@@ -43,6 +45,16 @@ func Main(args []string) int {
 		directory, err := os.Getwd()
 		fmt.Printf("uid=%d gid=%d wd=%s %v\n", os.Getuid(), os.Getgid(), directory, err)
 		fmt.Println(strings.Join(os.Environ(), "\n"))
+	case "files":
+		for _, path := range args[1:] {
+			raw, err := os.ReadFile(path)
+			fmt.Println(path, string(raw), err)
+		}
+	case "chatter":
+		for i := 0; ; i++ {
+			fmt.Println("line", i)
+			time.Sleep(time.Millisecond)
+		}
 	case "eat":
 		eat()
 	case "stubborn":
