@@ -25,13 +25,19 @@ func (k *Kernel) Apply(ctx context.Context, ops []vxlan.Op) error {
 	for _, s := range k.spaces {
 		clear(s.index)
 	}
-	for _, op := range ops {
-		if err := ctx.Err(); err != nil {
+	for len(ops) > 0 {
+		op, count := ops[0], 1
+		err := ctx.Err()
+		if _, ok := op.(vxlan.DelLink); ok && err == nil {
+			count = deletions(ops)
+			err = k.delLinks(ops[:count])
+		} else if err == nil {
+			err = k.apply(ctx, op)
+		}
+		if err != nil {
 			return fmt.Errorf("apply %q: %w", op, err)
 		}
-		if err := k.apply(ctx, op); err != nil {
-			return fmt.Errorf("apply %q: %w", op, err)
-		}
+		ops = ops[count:]
 	}
 	return nil
 }
@@ -52,11 +58,6 @@ func (k *Kernel) apply(ctx context.Context, op vxlan.Op) error {
 		return k.addVXLAN(ctx, o)
 	case vxlan.AddVeth:
 		return k.addVeth(o)
-	case vxlan.DelLink:
-		return gone(k.on(o.Namespace, o.Name, func(s *space, index int) error {
-			delete(s.index, o.Name)
-			return s.netlink.LinkDel(byIndex(index))
-		}))
 	case vxlan.SetLink:
 		return k.on(o.Namespace, o.Name, func(s *space, index int) error { return k.setLink(s, o, index) })
 	case vxlan.SetPort:
@@ -290,8 +291,7 @@ func route(index int, hop vxlan.Hop) *netlink.Route {
 	return r
 }
 
-// neighbor sets or deletes an entry of a link; the hardware address is checked
-// by entryMAC.
+// neighbor sets or deletes an entry of a link.
 func (k *Kernel) neighbor(path, name string, do func(*netlink.Handle, *netlink.Neigh) error, e entry) error {
 	mac, err := net.ParseMAC(e.mac)
 	if err != nil {

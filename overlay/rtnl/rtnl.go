@@ -10,8 +10,8 @@
 // veth ends; everywhere only routes with the protocol number Protocol.
 //
 // Cost: Read takes four dumps and some small files for an overlay namespace,
-// three dumps for a sandbox, about 0.2 ms each, and time linear in the number
-// of peers. ReadPeers takes the dumps of one overlay namespace alone: with
+// three dumps for a sandbox, about 0.2 ms a namespace, and time linear in the
+// number of peers (30 ms for 5,000). ReadPeers takes the dumps of one overlay namespace alone: with
 // vxlan.PlanPeers it follows endpoint changes without looking at any sandbox.
 //
 // The package decides nothing: no policy, no clock but for bounded retries.
@@ -21,8 +21,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -139,7 +137,7 @@ func (k *Kernel) scope(desired vxlan.Desired) (map[string]kind, error) {
 			return nil, err
 		}
 		for _, path := range found {
-			if strings.HasPrefix(filepath.Base(path), k.config.Prefix) {
+			if k.overlay(path) {
 				paths[path] = overlay
 			}
 		}

@@ -3,6 +3,8 @@ package rtnl
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -28,14 +30,20 @@ func (k *Kernel) file(path string) string {
 	return path
 }
 
+// overlay says whether a path is one of an overlay namespace.
+func (k *Kernel) overlay(path string) bool {
+	return filepath.Dir(path) == filepath.Clean(k.config.Directory) && strings.HasPrefix(filepath.Base(path), k.config.Prefix)
+}
+
 // open returns the namespace at path, from the cache while the path still names
-// the same one. A missing namespace is fs.ErrNotExist.
+// the same one. A missing namespace is fs.ErrNotExist; of an overlay namespace
+// that lost its name the sockets are kept for bury.
 func (k *Kernel) open(path string) (*space, error) {
 	file := k.file(path)
 	cached := k.spaces[path]
 	if file != "" {
 		id, exists := netns.Identify(file)
-		if cached != nil && (!exists || id != cached.ns.ID()) {
+		if cached != nil && id != cached.ns.ID() && (exists || !k.overlay(path)) {
 			k.drop(path)
 			cached = nil
 		}

@@ -107,13 +107,17 @@ func trample(t *rapid.T, k *vxlantest.Kernel) {
 		addr := netip.MustParsePrefix(rapid.SampledFrom([]string{"10.8.0.1/24", "10.8.0.9/24", "172.18.0.9/16", "1.2.3.4/8"}).Draw(t, "addr"))
 		peer := netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(1, 9).Draw(t, "neighbour"))})
 		mac := peerMAC(rapid.IntRange(1, 9).Draw(t, "mac"))
+		tunnelNS := ns // a vxlan link made inside a task's namespace has that namespace's sockets
+		if strings.Contains(ns, "task") {
+			tunnelNS = ""
+		}
 		hop := vxlan.Hop{Dst: netip.MustParsePrefix("0.0.0.0/0")}
 		op := rapid.SampledFrom([]vxlan.Op{
 			vxlan.DelLink{Namespace: ns, Name: name},
 			vxlan.AddBridge{Namespace: ns, Name: "stray"},
 			vxlan.AddBridge{Namespace: ns, Name: "vx4096"},
 			vxlan.AddVeth{Namespace: ns, Name: "sv0123456789ab", PeerName: "eth0", PeerNamespace: "/ns/task-0"},
-			vxlan.AddVXLAN{Namespace: ns, Name: "vx4098", Tunnel: vxlan.Tunnel{VNI: 4098, Port: 4789}},
+			vxlan.AddVXLAN{Namespace: tunnelNS, Name: "vx4098", Tunnel: vxlan.Tunnel{VNI: 4098, Port: 4789}},
 			vxlan.SetLink{Namespace: ns, Name: name, MTU: 1300},
 			vxlan.SetLink{Namespace: ns, Name: name, MAC: "02:00:00:00:99:99"},
 			vxlan.SetLink{Namespace: ns, Name: name, Master: "stray"},
