@@ -68,7 +68,7 @@ func (n *Node) servers() []raft.Server {
 
 // probe connects to a manager.
 func (n *Node) probe(ctx context.Context, addr raft.ServerAddress) error {
-	conn, err := n.cfg.Stream.Dial(addr, timeout(ctx, probeWait))
+	conn, err := n.streams.Dial(addr, timeout(ctx, probeWait))
 	if err != nil {
 		return err
 	}

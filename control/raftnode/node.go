@@ -26,6 +26,7 @@ type Node struct {
 	log       *wal.WAL
 	meta      *metadb.BoltMetaDB
 	lock      *os.File
+	streams   *streams
 	transport *raft.NetworkTransport
 	peers     *peers
 	closing   sync.Once
@@ -40,7 +41,7 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, peers: newPeers()}
+	n := &Node{cfg: cfg, peers: newPeers(), streams: newStreams(cfg.Stream)}
 	if err := n.open(hclogger{to: cfg.Logger}); err != nil {
 		return nil, errors.Join(fmt.Errorf("raft member %s in %s: %w", cfg.ID, cfg.Dir, err), n.close())
 	}
@@ -49,7 +50,7 @@ func Open(cfg Config) (*Node, error) {
 
 func (n *Node) open(log hclogger) error {
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: n.cfg.Stream, MaxPool: 3, Timeout: n.cfg.RPCTimeout, Logger: log, MsgpackUseNewTimeFormat: true,
+		Stream: n.streams, MaxPool: 3, Timeout: n.cfg.RPCTimeout, Logger: log, MsgpackUseNewTimeFormat: true,
 	})
 	logDir := filepath.Join(n.cfg.Dir, "log")
 	if err := privateDirs(n.cfg.Dir, logDir); err != nil {
@@ -157,6 +158,7 @@ func (n *Node) close() error {
 	if n.transport != nil {
 		errs = append(errs, n.transport.Close())
 	}
+	n.streams.closeAll()
 	if n.log != nil {
 		errs = append(errs, n.log.Close())
 	}
