@@ -11,17 +11,6 @@ import (
 	"shoal/control/store"
 )
 
-// State is this manager's copy of the cluster's state; *store.Store is one.
-type State interface {
-	// View returns the state after the last commit that this node holds.
-	View() *store.View
-	// Changed returns a channel that closes at the next commit that changes an
-	// object of one of the kinds.
-	Changed(kinds ...api.Kind) <-chan struct{}
-	// Subscribe returns every commit's changes until ctx ends.
-	Subscribe(ctx context.Context, buffer int) <-chan store.Batch
-}
-
 // Proposer commits changes to the cluster's state.
 type Proposer interface {
 	// Propose commits the operations as one transaction, all or none, and
@@ -55,8 +44,9 @@ type LocalNetworks interface {
 // Config is what the API needs from the rest of the house. All fields but
 // LocalNetworks are required.
 type Config struct {
-	// State is asked only while the node is a manager.
-	State     State
+	// Store returns this manager's copy of the cluster's state, nil while the
+	// node is not a manager. Every request asks it.
+	Store     func() *store.Store
 	Proposer  Proposer
 	Lifecycle Lifecycle
 	// LocalNetworks may be nil: then only the cluster's networks are listed.

@@ -13,10 +13,21 @@ import (
 )
 
 // API answers the routes of the cluster.
-type API struct{ cfg Config }
+type API struct {
+	cfg Config
+	// none stands for the state of a node that has just ceased to be a manager.
+	none *store.Store
+}
 
 // New returns the API; cfg must be complete.
-func New(cfg Config) *API { return &API{cfg} }
+func New(cfg Config) *API { return &API{cfg, store.New()} }
+
+func (a *API) store() *store.Store {
+	if s := a.cfg.Store(); s != nil {
+		return s
+	}
+	return a.none
+}
 
 // Mount adds the routes of the cluster to a router. /_ping, /info, /version and
 // /events belong to the node.
@@ -106,7 +117,7 @@ func (a *API) change(ctx context.Context, build func(*store.View) ([]api.Op, err
 }
 
 func (a *API) propose(ctx context.Context, build func(*store.View) ([]api.Op, error)) error {
-	ops, err := build(a.cfg.State.View())
+	ops, err := build(a.store().View())
 	if err != nil {
 		return err
 	}

@@ -14,26 +14,63 @@ import (
 // eventBuffer is how many commits a reader of events may lie behind.
 const eventBuffer = 1024
 
+// membershipCheck is how often Events looks whether the node has become a
+// manager, or a manager of another cluster.
+const membershipCheck = time.Second
+
 // Events calls send for every change of a service, node or network of the
-// cluster from now on, in order and from one goroutine, until ctx ends. It
-// returns nil then, else the error of send, or store.ErrSlow or
-// store.ErrReplaced when changes were lost and the caller has to start over.
-// Only managers have such events; whoever calls it knows that this node is one.
+// cluster from now on, in order and from one goroutine, until ctx ends; it
+// returns nil then, else the error of send. While the node is not a manager
+// there are no such events. A reader that falls far behind, and one whose
+// manager takes its state from a snapshot, misses the events in between.
 func (a *API) Events(ctx context.Context, send func(events.Message) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for batch := range a.cfg.State.Subscribe(ctx, eventBuffer) {
-		for _, c := range batch.Changes {
-			m, ok := eventOf(c, a.cfg.Now)
-			if !ok {
-				continue
-			}
-			if err := send(m); err != nil {
+	check := time.NewTicker(membershipCheck)
+	defer check.Stop()
+	for {
+		if s := a.cfg.Store(); s != nil {
+			if err := a.follow(ctx, s, check.C, send); err != nil {
 				return err
 			}
 		}
-		if batch.Lost != nil {
-			return batch.Lost
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-check.C:
+		}
+	}
+}
+
+// follow sends the events of one store until ctx ends, the store is not this
+// node's any more, or changes were lost.
+func (a *API) follow(ctx context.Context, s *store.Store, check <-chan time.Time, send func(events.Message) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	batches := s.Subscribe(ctx, eventBuffer)
+	for {
+		select {
+		case <-check:
+			if a.cfg.Store() != s {
+				return nil
+			}
+		case batch, ok := <-batches:
+			if !ok || batch.Lost != nil {
+				return nil
+			}
+			if err := a.sendEvents(batch, send); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (a *API) sendEvents(batch store.Batch, send func(events.Message) error) error {
+	for _, c := range batch.Changes {
+		m, ok := eventOf(c, a.cfg.Now)
+		if !ok {
+			continue
+		}
+		if err := send(m); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -46,7 +46,7 @@ func newCluster(t testing.TB) *cluster {
 	c := &cluster{TB: t, store: store.New()}
 	c.info.LocalNodeState = swarm.LocalNodeStateInactive
 	c.api = New(Config{
-		State: c.store, Proposer: c, Lifecycle: c, LocalNetworks: c,
+		Store: c.current, Proposer: c, Lifecycle: c, LocalNetworks: c,
 		Now: func() time.Time { return epoch },
 	})
 	c.router = wire.NewRouter(slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -71,6 +71,14 @@ func (c *cluster) Info() swarm.Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.info
+}
+
+// current is the store while the node is a manager.
+func (c *cluster) current() *store.Store {
+	if !c.Info().ControlAvailable {
+		return nil
+	}
+	return c.store
 }
 
 func (c *cluster) become(state swarm.LocalNodeState, manager bool) {

@@ -35,7 +35,7 @@ func (a *API) networks() []network.Inspect {
 		all = append(all, a.cfg.LocalNetworks.List()...)
 	}
 	if notManager(a.cfg.Lifecycle.Info()) == nil {
-		for _, n := range a.cfg.State.View().Networks() {
+		for _, n := range a.store().View().Networks() {
 			if !n.Predefined {
 				all = append(all, showNetwork(n))
 			}
@@ -115,7 +115,7 @@ func (a *API) dangling(n network.Inspect) bool {
 	if slices.Contains(reserved, n.Name) || len(n.Containers) > 0 {
 		return false
 	}
-	return n.Scope != scopeSwarm || n.Ingress || len(a.cfg.State.View().ServicesByNetwork(n.ID)) == 0
+	return n.Scope != scopeSwarm || n.Ingress || len(a.store().View().ServicesByNetwork(n.ID)) == 0
 }
 
 func (a *API) inspectNetwork(w http.ResponseWriter, r *http.Request, vars map[string]string) error {
@@ -128,7 +128,7 @@ func (a *API) inspectNetwork(w http.ResponseWriter, r *http.Request, vars map[st
 		return err
 	}
 	if n.Scope == scopeSwarm {
-		describeUse(a.cfg.State.View(), &n, verbose)
+		describeUse(a.store().View(), &n, verbose)
 	}
 	return wire.WriteJSON(w, http.StatusOK, n)
 }

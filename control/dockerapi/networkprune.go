@@ -24,7 +24,7 @@ func (a *API) pruneNetworks(w http.ResponseWriter, r *http.Request, _ map[string
 		return err
 	}
 	report := network.PruneReport{NetworksDeleted: []string{}}
-	v := a.cfg.State.View()
+	v := a.store().View()
 	for _, n := range v.Networks() {
 		if !prunable(v, n) || !n.CreatedAt.Before(until) || !f.Labels("label", n.Spec.Labels) ||
 			f.Has("label!") && f.Labels("label!", n.Spec.Labels) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
@@ -95,12 +96,28 @@ func checkRequest(req network.CreateRequest) error {
 		return api.Errorf(api.Unimplemented, "config-only networks are not supported by this version")
 	case req.Ingress && req.Attachable:
 		return api.Errorf(api.Invalid, "ingress network cannot be attachable")
-	case req.IPAM == nil:
-		return nil
-	case req.IPAM.Driver != "" && req.IPAM.Driver != "default":
+	case req.EnableIPv4 != nil && !*req.EnableIPv4:
+		return api.Errorf(api.Unimplemented, "networks without IPv4 are not supported by this version")
+	case req.EnableIPv6 != nil && *req.EnableIPv6 && !hasIPv6Subnet(req):
+		return api.Errorf(api.Invalid, "network %s: IPv6 needs an IPv6 subnet", req.Name)
+	case isSet(req.Options, "encrypted"):
+		// To carry the traffic in the clear would be to deceive whoever asked.
+		return api.Errorf(api.Unimplemented, "encrypted networks are not supported by this version")
+	case req.IPAM != nil && req.IPAM.Driver != "" && req.IPAM.Driver != "default":
 		return api.Errorf(api.Unimplemented, "IPAM driver %q is not supported by this version", req.IPAM.Driver)
 	}
 	return nil
+}
+
+func hasIPv6Subnet(req network.CreateRequest) bool {
+	return req.IPAM != nil && slices.ContainsFunc(req.IPAM.Config, func(c network.IPAMConfig) bool { return c.Subnet.Addr().Is6() })
+}
+
+// isSet reads a driver option that is a switch: there without a value means on.
+func isSet(options map[string]string, name string) bool {
+	value, ok := options[name]
+	on, err := strconv.ParseBool(value)
+	return ok && (err != nil || on)
 }
 
 func checkNewNetwork(v *store.View, n *api.Network) error {
@@ -144,12 +161,12 @@ func (a *API) deleteNetwork(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeWait)
 	defer cancel()
 	for {
-		changed := a.cfg.State.Changed(api.KindTask, api.KindService)
-		n, err := findNetwork(a.cfg.State.View(), id)
+		changed := a.store().Changed(api.KindTask, api.KindService)
+		n, err := findNetwork(a.store().View(), id)
 		if err != nil {
 			return err
 		}
-		leaving, err := networkUse(a.cfg.State.View(), n)
+		leaving, err := networkUse(a.store().View(), n)
 		if err == nil {
 			return a.cfg.Proposer.Propose(ctx, []api.Op{api.Delete(n)})
 		}

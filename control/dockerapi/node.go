@@ -22,7 +22,7 @@ func (a *API) listNodes(w http.ResponseWriter, r *http.Request, _ map[string]str
 		return err
 	}
 	out := []swarm.Node{}
-	for _, n := range a.cfg.State.View().Nodes() {
+	for _, n := range a.store().View().Nodes() {
 		if nodeFits(f, n) {
 			out = append(out, showNode(n))
 		}
@@ -62,7 +62,7 @@ func showNode(n *api.Node) swarm.Node {
 }
 
 func (a *API) inspectNode(w http.ResponseWriter, _ *http.Request, vars map[string]string) error {
-	n, err := findNode(a.cfg.State.View(), vars["id"])
+	n, err := findNode(a.store().View(), vars["id"])
 	if err != nil {
 		return err
 	}

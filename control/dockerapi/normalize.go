@@ -86,7 +86,7 @@ func refuseSecrets(c *swarm.ContainerSpec) error {
 			names = append(names, "config "+s.ConfigName)
 		}
 	}
-	if len(names) > 0 {
+	if len(c.Secrets)+len(c.Configs) > 0 {
 		return api.Errorf(api.Unimplemented, "services with secrets or configs are not supported by this version: %s", strings.Join(names, ", "))
 	}
 	return nil

@@ -58,7 +58,7 @@ func (a *API) listServices(w http.ResponseWriter, r *http.Request, _ map[string]
 		return err
 	}
 	withStatus = withStatus && !wire.VersionOf(r).Less(statusSince)
-	v := a.cfg.State.View()
+	v := a.store().View()
 	out := []swarm.Service{}
 	for _, s := range v.Services() {
 		if !serviceFits(f, s) {
@@ -125,7 +125,7 @@ func (a *API) inspectService(w http.ResponseWriter, r *http.Request, vars map[st
 	if err != nil {
 		return err
 	}
-	s, err := findService(a.cfg.State.View(), vars["id"])
+	s, err := findService(a.store().View(), vars["id"])
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request, _ map[string
 		return err
 	}
 	if spec.Name == "" {
-		v := a.cfg.State.View()
+		v := a.store().View()
 		spec.Name = randomName(func(name string) bool { return v.ServiceByName(name) != nil })
 	}
 	id := api.NewID()

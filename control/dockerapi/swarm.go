@@ -23,7 +23,7 @@ func (a *API) mountSwarm(rt *wire.Router) {
 }
 
 func (a *API) inspectSwarm(w http.ResponseWriter, _ *http.Request, _ map[string]string) error {
-	c := a.cfg.State.View().Cluster()
+	c := a.store().View().Cluster()
 	if c == nil {
 		return api.Errorf(api.Unavailable, textStarting)
 	}
@@ -174,7 +174,7 @@ func (a *API) mayLeave(info swarm.Info) error {
 		head = "You are attempting to leave the swarm on a node that is participating as a manager. "
 		tail = "The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message."
 	)
-	m := countManagers(a.cfg.State.View(), info.NodeID)
+	m := countManagers(a.store().View(), info.NodeID)
 	switch {
 	case m.total <= 1:
 		return api.Errorf(api.Unavailable, head+"Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. ")

@@ -11,12 +11,15 @@ import (
 	"shoal/control/api"
 	"shoal/control/ca"
 	"shoal/control/dockerapi/wire"
-	"shoal/control/genesis"
 	"shoal/control/store"
 )
 
-// Defaults of the cluster's spec beside those of genesis, which are Docker's.
+// Defaults of the cluster's spec. They are Docker's but for the heartbeat, which
+// is as at the founding of a cluster: a dead node is noticed within seconds.
 const (
+	defaultHistory       = int64(5)
+	defaultHeartbeat     = time.Second
+	defaultCertExpiry    = 90 * 24 * time.Hour
 	defaultSnapshot      = uint64(10_000)
 	defaultSlowFollowers = uint64(500)
 	defaultElectionTick  = 10
@@ -27,15 +30,15 @@ const (
 // insertSwarmDefaults writes the defaults where the spec is zero, which an
 // update means by zero.
 func insertSwarmDefaults(s *swarm.Spec) {
-	history, keep := int64(genesis.DefaultTaskHistory), uint64(0)
+	history, keep := defaultHistory, uint64(0)
 	orNew(&s.Orchestration.TaskHistoryRetentionLimit, &history)
 	orNew(&s.Raft.KeepOldSnapshots, &keep)
 	or(&s.Raft.SnapshotInterval, defaultSnapshot)
 	or(&s.Raft.LogEntriesForSlowFollowers, defaultSlowFollowers)
 	or(&s.Raft.ElectionTick, defaultElectionTick)
 	or(&s.Raft.HeartbeatTick, defaultHeartbeatTick)
-	or(&s.Dispatcher.HeartbeatPeriod, genesis.DefaultHeartbeat)
-	or(&s.CAConfig.NodeCertExpiry, genesis.DefaultCertExpiry)
+	or(&s.Dispatcher.HeartbeatPeriod, defaultHeartbeat)
+	or(&s.CAConfig.NodeCertExpiry, defaultCertExpiry)
 }
 
 // checkSwarmSpec refuses a spec that cannot be served and names it.

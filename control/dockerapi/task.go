@@ -28,7 +28,7 @@ func (a *API) listTasks(w http.ResponseWriter, r *http.Request, _ map[string]str
 	if err != nil {
 		return err
 	}
-	v := a.cfg.State.View()
+	v := a.store().View()
 	if err := resolveTaskFilters(v, f); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func showTask(t *api.Task) swarm.Task {
 }
 
 func (a *API) inspectTask(w http.ResponseWriter, _ *http.Request, vars map[string]string) error {
-	t, err := findTask(a.cfg.State.View(), vars["id"])
+	t, err := findTask(a.store().View(), vars["id"])
 	if err != nil {
 		return err
 	}

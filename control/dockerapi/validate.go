@@ -61,12 +61,22 @@ func validateTask(t *swarm.TaskSpec) error {
 	}
 	if t.Placement != nil {
 		// Docker answers a constraint that it cannot parse with 500.
+		for _, p := range t.Placement.Preferences {
+			if p.Spread == nil {
+				return api.Errorf(api.Invalid, "TaskSpec: a placement preference without anything to spread over")
+			}
+		}
 		if _, err := constraint.Parse(t.Placement.Constraints); err != nil {
 			return api.Errorf(api.Internal, "%w", err)
 		}
 	}
 	if err := checkImage(t.ContainerSpec.Image); err != nil {
 		return err
+	}
+	for _, u := range t.ContainerSpec.Ulimits {
+		if u == nil {
+			return api.Errorf(api.Invalid, "ContainerSpec: a ulimit without a name")
+		}
 	}
 	if err := checkMounts(t.ContainerSpec.Mounts); err != nil {
 		return err
@@ -93,6 +103,9 @@ func checkResources(r *swarm.ResourceRequirements) error {
 		}
 	}
 	if res := r.Reservations; res != nil {
+		if len(res.GenericResources) > 0 {
+			return api.Errorf(api.Unimplemented, "reservations of generic resources are not supported by this version")
+		}
 		return checkAmounts(res.NanoCPUs, res.MemoryBytes)
 	}
 	return nil
