@@ -89,13 +89,15 @@ type taskState struct {
 
 // New returns an allocator that knows nothing.
 func New() *Allocator {
-	return &Allocator{
+	a := &Allocator{
 		underlay: map[string]netip.Addr{}, networks: map[string]*netState{}, services: map[string]*serviceState{},
 		tasks: map[string]*taskState{}, vnis: map[uint32]string{}, ports: map[port]string{}, published: map[port]int{},
 		lastVNI: FirstVNI - 1, lastPort: FirstPort - 1,
 		todoNetworks: map[string]bool{}, todoServices: map[string]bool{}, todoTasks: map[string]bool{},
 		trouble: map[string]error{},
 	}
+	a.subnets.configure(nil)
+	return a
 }
 
 // Load returns an allocator that knows the whole view. The search for the next

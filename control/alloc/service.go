@@ -48,6 +48,8 @@ func (a *Allocator) planServices() []api.Op {
 		s := a.services[id]
 		endpoint, err := a.endpoint(s)
 		if err != nil {
+			// What it got of what it needs goes back.
+			a.SetService(s.Service)
 			a.trouble[id] = err
 			continue
 		}

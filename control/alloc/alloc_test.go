@@ -1,0 +1,406 @@
+package alloc
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/swarm"
+	"pgregory.net/rapid"
+
+	"shoal/control/api"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// world is a state that does at once what an allocator plans.
+type world struct {
+	a        *Allocator
+	cluster  *api.Cluster
+	networks map[string]*api.Network
+	services map[string]*api.Service
+	tasks    map[string]*api.Task
+	made     int
+}
+
+func newWorld() *world {
+	return &world{New(), &api.Cluster{}, map[string]*api.Network{}, map[string]*api.Service{}, map[string]*api.Task{}, 0}
+}
+
+func values[T api.Object](m map[string]T) []T {
+	var list []T
+	for _, o := range m {
+		list = append(list, o)
+	}
+	return list
+}
+
+func (w *world) Cluster() *api.Cluster    { return w.cluster }
+func (w *world) Nodes() []*api.Node       { return nil }
+func (w *world) Networks() []*api.Network { return values(w.networks) }
+func (w *world) Services() []*api.Service { return values(w.services) }
+func (w *world) Tasks() []*api.Task       { return values(w.tasks) }
+
+func (w *world) put(o api.Object) {
+	w.made++
+	if m := o.ObjectMeta(); m.CreatedAt.IsZero() {
+		m.CreatedAt = noon.Add(time.Duration(w.made) * time.Second)
+	}
+	switch o := o.(type) {
+	case *api.Network:
+		w.networks[o.ID] = o
+		w.a.SetNetwork(o)
+	case *api.Service:
+		w.services[o.ID] = o
+		w.a.SetService(o)
+	case *api.Task:
+		w.tasks[o.ID] = o
+		w.a.SetTask(o)
+	}
+}
+
+// plan carries out the allocator's plan and returns how much it was.
+func (w *world) plan() int {
+	ops := w.a.Plan(noon)
+	for _, op := range ops {
+		w.put(op.Object)
+	}
+	return len(ops)
+}
+
+func (w *world) network(name string, configs ...swarm.IPAMConfig) *api.Network {
+	n := &api.Network{}
+	n.ID, n.Spec.Name, n.Spec.Ingress = name, name, name == "ingress"
+	if len(configs) > 0 {
+		n.Spec.IPAMOptions = &swarm.IPAMOptions{Configs: configs}
+	}
+	w.put(n)
+	return n
+}
+
+func (w *world) service(id string, ports []swarm.PortConfig, networks ...string) {
+	s := &api.Service{}
+	s.ID, s.Spec.Name = id, id
+	s.Spec.EndpointSpec = &swarm.EndpointSpec{Ports: ports}
+	for _, n := range networks {
+		s.Spec.TaskTemplate.Networks = append(s.Spec.TaskTemplate.Networks, swarm.NetworkAttachmentConfig{Target: n})
+	}
+	w.put(s)
+}
+
+func (w *world) task(service string) string {
+	t := &api.Task{}
+	t.ID, t.ServiceID, t.DesiredState = fmt.Sprintf("t%04d", w.made), service, swarm.TaskStateRunning
+	t.Spec, t.Status.State = w.services[service].Spec.TaskTemplate, swarm.TaskStateNew
+	w.put(t)
+	return t.ID
+}
+
+func (w *world) end(id string) {
+	t := *w.tasks[id]
+	t.Status.State = swarm.TaskStateFailed
+	w.put(&t)
+}
+
+func config(subnet string) swarm.IPAMConfig {
+	return swarm.IPAMConfig{Subnet: netip.MustParsePrefix(subnet)}
+}
+
+func TestNetworksGetSubnetsInTurn(t *testing.T) {
+	w := newWorld()
+	w.network("ingress")
+	w.network("app")
+	w.network("named", config("10.0.2.0/23"))
+	w.plan()
+	w.network("next")
+	w.plan()
+	rows := []struct {
+		id, subnet, gateway string
+	}{
+		{"ingress", "10.0.0.0/24", "10.0.0.1"}, {"app", "10.0.1.0/24", "10.0.1.1"},
+		{"named", "10.0.2.0/23", "10.0.2.1"}, {"next", "10.0.4.0/24", "10.0.4.1"},
+	}
+	vnis := map[uint32]bool{}
+	for _, r := range rows {
+		n := w.networks[r.id]
+		c := n.IPAMOptions.Configs[0]
+		if c.Subnet.String() != r.subnet || c.Gateway.String() != r.gateway {
+			t.Errorf("%s: %v", r.id, c)
+		}
+		if n.VNI < FirstVNI || vnis[n.VNI] || n.DriverState.Options[vniOption] != fmt.Sprint(n.VNI) || n.DriverState.Name != "overlay" {
+			t.Errorf("%s: identifier %d, %v", r.id, n.VNI, n.DriverState)
+		}
+		vnis[n.VNI] = true
+	}
+	if w.plan() != 0 {
+		t.Error("a second plan is not empty")
+	}
+}
+
+func TestSubnetsOfAnotherPoolAndAroundNodes(t *testing.T) {
+	w := newWorld()
+	w.cluster.DefaultAddrPool = []netip.Prefix{netip.MustParsePrefix("172.30.0.0/24"), netip.MustParsePrefix("172.31.0.0/24")}
+	w.cluster.SubnetSize = 25
+	w.a.SetCluster(w.cluster)
+	n := &api.Node{}
+	n.ID, n.Status.Addr = "n1", "172.30.0.200"
+	w.a.SetNode(n)
+	var got []string
+	for i := range 4 {
+		id := fmt.Sprint("net", i)
+		w.network(id)
+		w.plan()
+		if o := w.networks[id].IPAMOptions; o != nil {
+			got = append(got, o.Configs[0].Subnet.String())
+		}
+	}
+	if want := []string{"172.30.0.0/25", "172.31.0.0/25", "172.31.0.128/25"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if err := w.a.Trouble()["net3"]; err == nil || !strings.Contains(err.Error(), "could not find an available") {
+		t.Errorf("trouble: %v", err)
+	}
+	delete(w.networks, "net0")
+	w.a.DropNetwork("net0")
+	w.plan()
+	if w.networks["net3"].IPAMOptions == nil || len(w.a.Trouble()) != 0 {
+		t.Errorf("a freed subnet is not given: %v", w.a.Trouble())
+	}
+}
+
+func TestServiceEndpoints(t *testing.T) {
+	w := newWorld()
+	w.network("ingress")
+	w.network("app")
+	w.network("db")
+	w.plan()
+	host := swarm.PortConfig{TargetPort: 5, PublishedPort: 30000, PublishMode: swarm.PortConfigPublishModeHost}
+	w.service("other", []swarm.PortConfig{host})
+	w.service("web", []swarm.PortConfig{{TargetPort: 80}, {TargetPort: 81, PublishedPort: 8080}, host, {TargetPort: 53, Protocol: network.UDP}}, "app", "db")
+	w.plan()
+	e := w.services["web"].Endpoint
+	if got := fmt.Sprint(e.VirtualIPs); got != "[{ingress 10.0.0.2/24} {app 10.0.1.2/24} {db 10.0.2.2/24}]" {
+		t.Errorf("virtual IPs %s", got)
+	}
+	if e.Ports[0].PublishedPort != 30001 || e.Ports[1].PublishedPort != 8080 || e.Ports[3].PublishedPort != 30002 || e.Spec.Mode != swarm.ResolutionModeVIP {
+		t.Errorf("ports %+v", e.Ports)
+	}
+	s := *w.services["web"]
+	s.Spec.TaskTemplate.Networks = s.Spec.TaskTemplate.Networks[1:]
+	s.Spec.EndpointSpec = &swarm.EndpointSpec{Ports: []swarm.PortConfig{{TargetPort: 80}}}
+	w.put(&s)
+	w.plan()
+	e = w.services["web"].Endpoint
+	if got := fmt.Sprint(e.VirtualIPs); got != "[{ingress 10.0.0.2/24} {db 10.0.2.2/24}]" || e.Ports[0].PublishedPort != 30001 {
+		t.Errorf("after the change: %s %+v", got, e.Ports)
+	}
+	s = *w.services["web"]
+	s.Spec.EndpointSpec = &swarm.EndpointSpec{Mode: swarm.ResolutionModeDNSRR}
+	w.put(&s)
+	w.plan()
+	if e = w.services["web"].Endpoint; len(e.VirtualIPs) != 0 || len(e.Ports) != 0 || e.Spec.Mode != swarm.ResolutionModeDNSRR {
+		t.Errorf("dnsrr: %+v", e)
+	}
+	if got := len(w.a.networks["db"].used); got != 0 {
+		t.Errorf("%d addresses are still taken", got)
+	}
+}
+
+func TestTaskAddresses(t *testing.T) {
+	w := newWorld()
+	w.network("app")
+	w.plan()
+	w.service("web", nil, "app")
+	first, second := w.task("web"), w.task("web")
+	w.plan()
+	addr := func(id string) string { return w.tasks[id].NetworksAttachments[0].Addresses[0].String() }
+	if addr(first) != "10.0.0.3/24" || addr(second) != "10.0.0.4/24" {
+		t.Errorf("%s %s", addr(first), addr(second))
+	}
+	at := w.tasks[first].NetworksAttachments[0].Network
+	if at.ID != "app" || at.IPAMOptions == nil || w.tasks[first].Status.State != swarm.TaskStatePending {
+		t.Errorf("task %+v", w.tasks[first])
+	}
+	w.end(second)
+	third := w.task("web")
+	w.plan()
+	if addr(third) != "10.0.0.5/24" {
+		t.Errorf("a freed address does not rest: %s", addr(third))
+	}
+	// So too after a change of leader.
+	w.end(third)
+	w.a = Load(w)
+	fourth := w.task("web")
+	w.plan()
+	if addr(fourth) != "10.0.0.6/24" {
+		t.Errorf("a freed address does not rest with a new leader: %s", addr(fourth))
+	}
+}
+
+func TestRangeAndGateway(t *testing.T) {
+	w := newWorld()
+	c := config("10.9.0.0/24")
+	c.Range, c.Gateway = netip.MustParsePrefix("10.9.0.128/30"), netip.MustParseAddr("10.9.0.129")
+	w.network("app", c)
+	w.plan()
+	w.service("web", nil, "app")
+	w.plan()
+	for range 3 {
+		w.task("web")
+	}
+	w.plan()
+	got := map[string]bool{w.services["web"].Endpoint.VirtualIPs[0].Addr.String(): true}
+	waiting := 0
+	for _, task := range w.tasks {
+		if task.Status.State == swarm.TaskStatePending {
+			got[task.NetworksAttachments[0].Addresses[0].String()] = true
+		} else {
+			waiting++
+		}
+	}
+	want := map[string]bool{"10.9.0.128/24": true, "10.9.0.130/24": true, "10.9.0.131/24": true}
+	if !reflect.DeepEqual(got, want) || waiting != 1 {
+		t.Errorf("got %v, %d wait", got, waiting)
+	}
+}
+
+func TestExhaustedNetworkSaysSoAndRecovers(t *testing.T) {
+	w := newWorld()
+	w.network("app", config("10.0.1.0/29"))
+	w.plan()
+	w.service("web", nil, "app")
+	w.plan()
+	var tasks []string
+	for range 6 {
+		tasks = append(tasks, w.task("web"))
+	}
+	w.plan()
+	last := w.tasks[tasks[5]]
+	if last.Status.State != swarm.TaskStateNew || !strings.HasPrefix(last.Status.Err, "no address left in network app (10.0.1.0/29)") {
+		t.Fatalf("status %+v", last.Status)
+	}
+	if w.plan() != 0 {
+		t.Error("the refusal is written again")
+	}
+	w.end(tasks[0])
+	w.end(tasks[1])
+	w.plan()
+	for _, id := range tasks[4:] {
+		if s := w.tasks[id].Status; s.State != swarm.TaskStatePending || s.Err != "" {
+			t.Errorf("still %+v", s)
+		}
+	}
+}
+
+func TestMissingNetworkIsSaid(t *testing.T) {
+	w := newWorld()
+	w.service("web", nil, "nope")
+	id := w.task("web")
+	w.plan()
+	if got := w.tasks[id].Status.Err; got != "network nope not found" {
+		t.Errorf("got %q", got)
+	}
+	w.service("pub", []swarm.PortConfig{{TargetPort: 80}})
+	id = w.task("pub")
+	w.plan()
+	if got := w.tasks[id].Status.Err; !strings.Contains(got, "no ingress network is present") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestValidateNetwork(t *testing.T) {
+	w := newWorld()
+	w.network("app")
+	w.plan()
+	rows := []struct {
+		config swarm.IPAMConfig
+		want   string
+	}{
+		{config("10.1.0.0/16"), ""},
+		{config("10.0.0.128/25"), "invalid pool request: Pool overlaps with other one on this address space"},
+		{swarm.IPAMConfig{Gateway: netip.MustParseAddr("10.1.0.1")}, "invalid network config: a gateway or range of network new needs a subnet"},
+		{swarm.IPAMConfig{Subnet: netip.MustParsePrefix("10.1.0.0/16"), Gateway: netip.MustParseAddr("10.2.0.1")}, "no matching subnet for gateway 10.2.0.1"},
+		{swarm.IPAMConfig{Subnet: netip.MustParsePrefix("10.1.0.0/16"), Range: netip.MustParsePrefix("10.2.0.0/24")}, "invalid network config: range 10.2.0.0/24 is outside of subnet 10.1.0.0/16"},
+		{config("10.1.0.0/31"), "invalid network config: subnet 10.1.0.0/31 of network new has no room for a gateway and a task"},
+	}
+	for _, r := range rows {
+		n := &api.Network{}
+		n.ID, n.Spec.Name = "new", "new"
+		n.Spec.IPAMOptions = &swarm.IPAMOptions{Configs: []swarm.IPAMConfig{r.config}}
+		got := ""
+		if err := ValidateNetwork(w, n); err != nil {
+			got = err.Error()
+		}
+		if got != r.want {
+			t.Errorf("%v: %q", r.config, got)
+		}
+	}
+}
+
+// TestNoAddressTwice draws what happens and checks after each plan that no
+// address has two owners and that the allocator knows what is written.
+func TestNoAddressTwice(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		w := newWorld()
+		w.network("ingress", config("10.0.0.0/28"))
+		w.network("app", config("10.0.1.0/28"))
+		w.plan()
+		for range rapid.IntRange(1, 60).Draw(r, "steps") {
+			switch rapid.IntRange(0, 6).Draw(r, "step") {
+			case 0:
+				var ports []swarm.PortConfig
+				if rapid.Bool().Draw(r, "port") {
+					ports = []swarm.PortConfig{{TargetPort: 80}}
+				}
+				w.service(fmt.Sprint("s", rapid.IntRange(0, 5).Draw(r, "service")), ports, "app")
+			case 1, 2, 3:
+				if _, ok := w.services["s0"]; ok {
+					w.task("s0")
+				}
+			case 4:
+				id := fmt.Sprintf("t%04d", rapid.IntRange(0, w.made).Draw(r, "task"))
+				if w.tasks[id] != nil {
+					w.end(id)
+				}
+			case 5:
+				w.a = Load(w)
+			case 6:
+				id := fmt.Sprint("s", rapid.IntRange(0, 5).Draw(r, "service"))
+				delete(w.services, id)
+				w.a.DropService(id)
+			}
+			w.plan()
+			w.check(r)
+		}
+	})
+}
+
+func (w *world) check(r *rapid.T) {
+	owner := map[string]string{}
+	own := func(network string, addr netip.Addr, id string) {
+		k := network + addr.String()
+		if owner[k] != "" {
+			r.Fatalf("%s belongs to %s and %s", k, owner[k], id)
+		}
+		owner[k] = id
+	}
+	for _, s := range w.services {
+		for _, v := range s.Endpoint.VirtualIPs {
+			own(v.NetworkID, v.Addr.Addr(), s.ID)
+		}
+	}
+	for _, t := range w.tasks {
+		for _, at := range t.NetworksAttachments {
+			if t.Alive() {
+				own(at.Network.ID, at.Addresses[0].Addr(), t.ID)
+			}
+		}
+	}
+	if a, b := w.a.Dump(), Load(w).Dump(); !reflect.DeepEqual(a, b) {
+		r.Fatalf("followed to\n%v\nbut the state is\n%v", a, b)
+	}
+}
