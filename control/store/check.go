@@ -101,14 +101,14 @@ func (t *txn) checkNode(next *api.Node) error {
 }
 
 func (t *txn) checkNetwork(next *api.Network) error {
+	if other := t.first(api.KindNetwork, byIngress, ingressKey); next.Spec.Ingress && other != nil && other.ObjectID() != next.ID {
+		return api.Errorf(api.Conflict, "ingress network (%s) is already present", other.ObjectID())
+	}
 	for _, key := range someNumber(next.VNI) {
 		if other := t.first(api.KindNetwork, byVNI, key); other != nil && other.ObjectID() != next.ID {
 			return api.Errorf(api.Internal, "VXLAN identifier %s of network %s (%s) belongs to network %s (%s)",
 				key, next.Spec.Name, next.ID, other.ObjectName(), other.ObjectID())
 		}
-	}
-	if other := t.first(api.KindNetwork, byIngress, ingressKey); next.Spec.Ingress && other != nil && other.ObjectID() != next.ID {
-		return api.Errorf(api.Conflict, "ingress network (%s) is already present", other.ObjectID())
 	}
 	return nil
 }
