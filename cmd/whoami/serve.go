@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -37,11 +36,11 @@ func serve() error {
 		port = "80"
 	}
 	address := net.JoinHostPort("", port)
-	packets, err := net.ListenPacket("udp", address)
+	packets, err := listenPackets(address)
 	if err != nil {
 		return err
 	}
-	defer packets.Close()
+	defer packets.conn.Close()
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -51,7 +50,7 @@ func serve() error {
 	server := &http.Server{Handler: handler(os.Exit), ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(listener) }()
-	go func() { failed <- echo(packets) }()
+	go func() { failed <- packets.serve() }()
 	select {
 	case err := <-failed:
 		return err
@@ -87,7 +86,10 @@ func handler(exit func(int)) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		fmt.Fprintf(w, "exit=%d\n", code)
+		text := fmt.Sprintf("exit=%d\n", code)
+		// The length makes the answer whole before the process is gone.
+		w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+		fmt.Fprint(w, text)
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			fmt.Fprintln(os.Stderr, "whoami: answer before the exit:", err)
 		}
@@ -129,24 +131,4 @@ func number(r *http.Request, name string, most int) (int, error) {
 		return 0, fmt.Errorf("%s must be a number from 0 to %d", name, most)
 	}
 	return n, nil
-}
-
-// echo answers every packet with the lines. The local address is the one that
-// the answer leaves from, which a socket for all addresses does not know, so it
-// is the port alone there.
-func echo(packets net.PacketConn) error {
-	buffer := make([]byte, 2048)
-	for {
-		_, client, err := packets.ReadFrom(buffer)
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		text := lines(client.String(), packets.LocalAddr().String())
-		if _, err := packets.WriteTo([]byte(text), client); err != nil {
-			fmt.Fprintln(os.Stderr, "whoami: answer over UDP:", err)
-		}
-	}
 }
