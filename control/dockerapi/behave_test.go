@@ -472,3 +472,31 @@ func TestNoUpdateIsLost(t *testing.T) {
 		t.Errorf("%d replicas, want %d", got, users*rounds)
 	}
 }
+
+func TestEventsFollowTheMembership(t *testing.T) {
+	c := newCluster(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	got, done := make(chan events.Message, 64), make(chan error, 1)
+	go func() {
+		done <- c.api.Events(ctx, func(m events.Message) error { got <- m; return nil })
+	}()
+	if _, err := c.Init(ctx, swarm.InitRequest{ListenAddr: "0.0.0.0:2377"}); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(10 * time.Second)
+	for i := 0; len(got) == 0; i++ {
+		c.createNetwork(fmt.Sprint("n", i))
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("no event after the node became a manager")
+		}
+	}
+	if m := <-got; m.Type != events.NetworkEventType || m.Action != events.ActionCreate {
+		t.Errorf("event %+v", m)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
