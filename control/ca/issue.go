@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -83,6 +84,21 @@ func (r *Root) end(now time.Time, lifetime time.Duration) time.Time {
 		return r.Cert.NotAfter
 	}
 	return end
+}
+
+// NodeIDOf derives the id of a new node from the public key of its request: 128
+// bits of the key's SHA-256, written as api.NewID writes ids.
+func NodeIDOf(csrPEM []byte) (string, error) {
+	key, err := requestedKey(csrPEM)
+	if err != nil {
+		return "", api.Errorf(api.Invalid, "certificate request: %w", err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", api.Errorf(api.Invalid, "certificate request: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return digits(sum[:16], secretLength), nil
 }
 
 func requestedKey(csrPEM []byte) (*ecdsa.PublicKey, error) {

@@ -139,6 +139,10 @@ func verifyChain(shown []*x509.Certificate, roots *x509.CertPool) (Identity, err
 	return IdentityOf(shown[0])
 }
 
+// ErrPin is the refusal of a cluster whose root is not the one that the join token
+// was made for.
+var ErrPin = errors.New("the remote manager's root certificate is not the one that the join token names")
+
 // JoinConfig is for a node that has nothing but a token: the peer must be a
 // manager whose chain ends at the root that the token pins.
 func JoinConfig(token Token, protocols ...string) *tls.Config {
@@ -163,7 +167,7 @@ func verifyPinned(shown []*x509.Certificate, token Token) error {
 		}
 	}
 	if !pinned {
-		return errors.New("the remote manager's root certificate is not the one that the join token names")
+		return ErrPin
 	}
 	id, err := verifyChain(shown, roots)
 	if err != nil {
