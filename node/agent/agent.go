@@ -80,6 +80,7 @@ type Agent struct {
 	dirty    map[string]swarm.TaskStatus // statuses not yet reported
 	wake     chan struct{}               // a status became dirty
 	saves    chan struct{}
+	restored sync.WaitGroup // tasks of an earlier run that are not yet back in the table
 }
 
 // New returns an Agent that knows what its directory tells of an earlier run.
@@ -87,7 +88,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "tasks"), 0o700); err != nil {
 		return nil, fmt.Errorf("agent directory: %w", err)
 	}
-	assigned, err := loadAssigned(filepath.Join(cfg.Dir, assignedFile))
+	assigned, err := LoadAssigned(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func (a *Agent) Run(ctx context.Context, started chan<- struct{}) error {
 	a.ctx = ctx
 	a.syncWorkers()
 	a.mu.Unlock()
-	close(started)
+	close(started) // the workers of an earlier run's tasks exist, see Restored
 	defer a.wg.Wait()
 	for {
 		select {
@@ -143,6 +144,7 @@ func (a *Agent) syncWorkers() {
 		if w == nil {
 			w = newWorker(a, t)
 			a.workers[id] = w
+			a.restored.Add(1)
 			a.wg.Add(1)
 			go func() { defer a.wg.Done(); w.run(a.ctx) }()
 		}
@@ -152,6 +154,17 @@ func (a *Agent) syncWorkers() {
 		if a.assigned.Tasks[id] == nil {
 			w.set(nil)
 		}
+	}
+}
+
+// Restored returns when every task that an earlier run left is published again
+// or known to have ended, or when ctx ends.
+func (a *Agent) Restored(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { a.restored.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 

@@ -80,8 +80,10 @@ func List[T any](m map[string]T) []T {
 	return out
 }
 
-func loadAssigned(path string) (*Assigned, error) {
-	s := newAssigned()
+// LoadAssigned reads what an earlier run of the agent with that directory was
+// told last; nothing, when there was none.
+func LoadAssigned(dir string) (*Assigned, error) {
+	s, path := newAssigned(), filepath.Join(dir, assignedFile)
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil

@@ -122,6 +122,7 @@ type exit struct {
 func (w *worker) serve(t *api.Task) {
 	w.a.cfg.Network.SetLive(w.id, true)
 	w.a.cfg.Endpoints.Publish(w.id, w.endpoint(t))
+	w.settled()
 	if w.status().State != swarm.TaskStateRunning {
 		w.advance(swarm.TaskStateRunning, "started")
 	}
@@ -159,6 +160,7 @@ func (w *worker) ended(ctx context.Context, e exit) {
 	}
 	w.a.cfg.Endpoints.Withdraw(w.id)
 	w.a.cfg.Network.SetLive(w.id, false)
+	w.settled()
 	switch {
 	case e.err != nil:
 		w.fail(swarm.TaskStateFailed, e.err)

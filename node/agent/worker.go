@@ -28,6 +28,7 @@ type worker struct {
 	seen    *api.Task // the last assigned form, kept for cleaning up
 	local   local
 	changed chan struct{} // holds one token after every set
+	settled func()        // says once that the task is where a restart found it
 }
 
 // local is what a node must remember of a task to go on after a restart.
@@ -38,9 +39,9 @@ type local struct {
 }
 
 func newWorker(a *Agent, t *api.Task) *worker {
-	w := &worker{a: a, task: t, seen: t, changed: make(chan struct{}, 1)}
+	w := &worker{a: a, task: t, seen: t, changed: make(chan struct{}, 1), settled: func() {}}
 	if t != nil {
-		w.id = t.ID
+		w.id, w.settled = t.ID, sync.OnceFunc(a.restored.Done)
 	}
 	return w
 }
@@ -81,11 +82,15 @@ func (w *worker) dir() string { return filepath.Join(w.a.cfg.Dir, "tasks", w.id)
 
 // run takes one transition after another until the task is gone or ctx ends.
 func (w *worker) run(ctx context.Context) {
+	defer w.settled()
 	if err := w.load(); err != nil {
 		w.fail(swarm.TaskStateFailed, err)
 	}
 	if err := w.resume(ctx); err != nil && ctx.Err() == nil {
 		w.fail(swarm.TaskStateFailed, err)
+	}
+	if s := w.status().State; api.Rank(s) < api.Rank(swarm.TaskStateStarting) || api.Terminal(s) {
+		w.settled()
 	}
 	for ctx.Err() == nil {
 		task, _ := w.current()

@@ -37,7 +37,7 @@ type daemon struct {
 const daemonConfig = `version = 2
 root = %q
 state = %q
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"%s]
 [grpc]
 address = %q
 `
@@ -67,7 +67,7 @@ func (d *daemon) stop(t *testing.T) {
 	_ = d.cmd.Wait() // killed on purpose
 }
 
-func newDaemon(t *testing.T) *daemon {
+func newDaemon(t *testing.T, disabled ...string) *daemon {
 	t.Helper()
 	_, err := exec.LookPath("containerd")
 	if os.Getuid() != 0 {
@@ -80,7 +80,11 @@ func newDaemon(t *testing.T) *daemon {
 		t.Fatal(err)
 	}
 	d := &daemon{dir: dir}
-	config := fmt.Sprintf(daemonConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.socket())
+	more := ""
+	for _, plugin := range disabled {
+		more += fmt.Sprintf(", %q", plugin)
+	}
+	config := fmt.Sprintf(daemonConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), more, d.socket())
 	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -109,8 +113,8 @@ func (d *daemon) open(t *testing.T) *Runtime {
 	return r
 }
 
-func newRuntime(t *testing.T) (*daemon, *Runtime) {
-	d := newDaemon(t)
+func newRuntime(t *testing.T, disabled ...string) *Runtime {
+	d := newDaemon(t, disabled...)
 	r := d.open(t)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
@@ -118,7 +122,7 @@ func newRuntime(t *testing.T) (*daemon, *Runtime) {
 		}
 		removeCgroups(t)
 	})
-	return d, r
+	return r
 }
 
 // removeCgroups removes the empty directories that runc and shims leave.
@@ -136,13 +140,23 @@ func removeCgroups(t *testing.T) {
 
 func TestSuite(t *testing.T) {
 	runtimetest.Suite(t, func(t *testing.T) runtime.Runtime {
-		_, r := newRuntime(t)
+		return newRuntime(t)
+	})
+}
+
+// TestSuiteWithoutOverlay is for hosts whose file system cannot be overlaid.
+func TestSuiteWithoutOverlay(t *testing.T) {
+	runtimetest.Suite(t, func(t *testing.T) runtime.Runtime {
+		r := newRuntime(t, "io.containerd.snapshotter.v1.overlayfs")
+		if r.Snapshotter() != "native" {
+			t.Fatalf("snapshotter %s", r.Snapshotter())
+		}
 		return r
 	})
 }
 
 func TestStartTime(t *testing.T) {
-	_, r := newRuntime(t)
+	r := newRuntime(t)
 	ctx := t.Context()
 	if _, err := r.Load(ctx, runtimetest.Archive(t, runtimetest.Image)); err != nil {
 		t.Fatal(err)

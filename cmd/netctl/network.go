@@ -1,0 +1,161 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/docker/cli/cli"
+	"github.com/docker/cli/cli/command"
+	"github.com/spf13/cobra"
+
+	"shoal/node/netview"
+	"shoal/overlay/gossip"
+	"shoal/overlay/vxlan"
+)
+
+// networkCommands are Shoal's own: the network of the node as it is.
+func networkCommands(docker command.Cli) []*cobra.Command {
+	return []*cobra.Command{
+		show(docker, "endpoints", "Endpoints that this node knows, by network", printEndpoints),
+		show(docker, "lb", "What this node's kernel balances: virtual IPs and published ports", printBalancer),
+		show(docker, "dns", "Names that tasks of this node can ask for", printNames),
+		show(docker, "overlay", "Overlay networks of this node and their forwarding entries", printOverlay),
+		show(docker, "gossip", "Members of the gossip and how well tables agree", printGossip),
+		show(docker, "drift", "What differs between the kernel and what should be there", printDrift),
+	}
+}
+
+// show makes a command that fetches one view and prints it as a table or JSON.
+func show[T any](docker command.Cli, name, short string, print func(io.Writer, T)) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: name + " [OPTIONS]", Short: short, Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return fetch(cmd, docker, name, nil, format, print)
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "table", `"table" or "json"`)
+	return cmd
+}
+
+func fetch[T any](cmd *cobra.Command, docker command.Cli, view string, query url.Values, format string, print func(io.Writer, T)) error {
+	var out T
+	if err := get(cmd.Context(), docker, view, query, &out); err != nil {
+		return err
+	}
+	switch format {
+	case "json":
+		enc := json.NewEncoder(docker.Out())
+		enc.SetIndent("", "  ")
+		return enc.Encode(out)
+	case "table":
+		w := tabwriter.NewWriter(docker.Out(), 0, 8, 3, ' ', 0)
+		print(w, out)
+		return w.Flush()
+	}
+	return fmt.Errorf("unknown format %q: choose table or json", format)
+}
+
+func row(w io.Writer, cells ...any) {
+	text := make([]string, len(cells))
+	for i, c := range cells {
+		text[i] = fmt.Sprint(c)
+	}
+	fmt.Fprintln(w, strings.Join(text, "\t"))
+}
+
+func list[T any](items []T) string {
+	text := make([]string, len(items))
+	for i, item := range items {
+		text[i] = fmt.Sprint(item)
+	}
+	return strings.Join(text, " ")
+}
+
+func printEndpoints(w io.Writer, endpoints []netview.Endpoint) {
+	row(w, "NETWORK", "TASK", "STATE", "ADDRESS", "MAC", "NODE", "VTEP", "SEQ")
+	for _, e := range endpoints {
+		if e.Down {
+			e.State += ", node silent"
+		}
+		row(w, e.Network, e.Task, e.State, list(e.Addrs), e.MAC, e.Node, e.VTEP, fmt.Sprintf("%d.%d", e.Epoch, e.Seq))
+	}
+}
+
+func printBalancer(w io.Writer, b netview.Balancer) {
+	fmt.Fprintf(w, "balancer: %s (%s)\n", b.Driver, b.Why)
+	row(w, "IN", "SERVICE", "FRONT", "ALGORITHM", "BACKEND", "WEIGHT", "TASK")
+	for _, n := range b.Namespaces {
+		for _, s := range n.Services {
+			front := s.Addr.String()
+			if s.Port != 0 {
+				front = fmt.Sprintf("%s:%d/%s", s.Addr, s.Port, s.Protocol)
+			}
+			if len(s.Backends) == 0 {
+				row(w, n.Of, s.Name, front, s.Algorithm, "none: refused", "", "")
+			}
+			for _, back := range s.Backends {
+				weight := fmt.Sprint(max(back.Weight, 1))
+				if back.Draining {
+					weight = "draining"
+				}
+				addr := back.Addr.String()
+				if back.Port != 0 {
+					addr = fmt.Sprintf("%s:%d", back.Addr, back.Port)
+				}
+				row(w, n.Of, s.Name, front, s.Algorithm, addr, weight, back.Task)
+			}
+		}
+		for _, f := range n.Forwards {
+			row(w, n.Of, f.Name, fmt.Sprintf("*:%d/%s", f.Port, f.Protocol), "forward", f.To, "", "")
+		}
+	}
+}
+
+func printNames(w io.Writer, names []netview.Name) {
+	row(w, "NETWORK", "NAME", "ADDRESS")
+	for _, n := range names {
+		row(w, n.Network, n.Name, list(n.Addrs))
+	}
+}
+
+func printOverlay(w io.Writer, d vxlan.Desired) {
+	row(w, "NETWORK", "VNI", "LOCAL", "MTU", "PEER", "MAC", "VTEP")
+	for _, n := range d.Networks {
+		row(w, n.ID, n.VNI, n.Local, n.MTU, "", "", "")
+		for _, p := range n.Peers {
+			row(w, n.ID, n.VNI, "", "", list(p.Addrs), p.MAC, p.VTEP)
+		}
+	}
+}
+
+func printGossip(w io.Writer, s gossip.Stats) {
+	row(w, "NODE", "NAME", "ADDRESS", "STATE", "LAST COMPARED", "ERROR")
+	for _, m := range s.Members {
+		sync := s.Peers[m.NodeID]
+		at := "-"
+		if !sync.At.IsZero() {
+			at = sync.At.Format("15:04:05.000")
+		}
+		row(w, m.NodeID, m.Name, m.Addr, m.State, at, sync.Error)
+	}
+	fmt.Fprintf(w, "table digest %016x, behind on %d owners, queues: events %d, publish %d\n",
+		s.DigestSum, len(s.Behind), s.EventQueue, s.PublishQueue)
+}
+
+func printDrift(w io.Writer, d netview.Drift) {
+	fmt.Fprintf(w, "%d steps, %d failed, the last took %s\n", d.Loop.Steps, d.Loop.Failures, d.Loop.Took)
+	if d.Loop.Err != "" {
+		fmt.Fprintln(w, "last error:", d.Loop.Err)
+	}
+	if len(d.Differences) == 0 {
+		fmt.Fprintln(w, "the kernel has what it should have")
+	}
+	for _, line := range d.Differences {
+		fmt.Fprintln(w, line)
+	}
+}

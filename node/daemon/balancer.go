@@ -1,0 +1,34 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"shoal/dataplane/ipvs"
+	"shoal/dataplane/lb"
+	"shoal/dataplane/nft"
+)
+
+// chooseBalancer picks the balancer that was asked for, or the best that the
+// kernel has, and says why.
+func chooseBalancer(ctx context.Context, wish string) (driver lb.Driver, why string, err error) {
+	if err := nft.Probe(ctx); err != nil {
+		return nil, "", fmt.Errorf("published ports and names need nftables in every case: %w", err)
+	}
+	missing := ipvs.Probe(ctx)
+	switch wish {
+	case "", "auto":
+		if missing == nil {
+			return ipvs.New(), "the kernel has IPVS", nil
+		}
+		return nft.New(), missing.Error(), nil
+	case "ipvs":
+		if missing != nil {
+			return nil, "", missing
+		}
+		return ipvs.New(), "asked for", nil
+	case "nft":
+		return nft.New(), "asked for", nil
+	}
+	return nil, "", fmt.Errorf("unknown balancer %q: choose auto, ipvs or nft", wish)
+}

@@ -1,0 +1,142 @@
+// Package daemon puts a node together: it constructs the runtime, the API on its
+// socket and, once the node is in a cluster, the manager, gossip, network and
+// agent, and connects them. It decides nothing about tasks or networks.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"shoal/control/dockerapi/wire"
+	"shoal/dataplane/lb"
+	"shoal/node/engineapi"
+	"shoal/node/runtime"
+	"shoal/node/runtime/containerd"
+)
+
+// Config of a Daemon.
+type Config struct {
+	// StateDir holds everything the node must remember, mode 0700. ExecDir
+	// holds network namespaces and the like, which a reboot may take away.
+	StateDir, ExecDir string
+	// Socket is the path of the API socket, made with mode 0660.
+	Socket   string
+	Hostname string
+	// Containerd is the path of containerd's socket, ContainerdNamespace the
+	// namespace in it that belongs to this node.
+	Containerd, ContainerdNamespace string
+	// Balancer is auto, ipvs or nft.
+	Balancer string
+	// Election is the managers' election timeout, 0 for the default.
+	Election time.Duration
+	// GossipScale stretches the pace of gossip on slow machines; 0 is 1.
+	GossipScale float64
+	Version     string
+	Logger      *slog.Logger
+}
+
+// Daemon is one running node.
+type Daemon struct {
+	cfg      Config
+	runtime  runtime.Runtime
+	balancer lb.Driver
+	why      string // why that balancer
+	engine   *engineapi.API
+
+	mu     sync.Mutex
+	busy   bool // a join, init or leave is under way
+	member *member
+	base   context.Context
+	fatal  chan error
+}
+
+// Run runs a node until ctx ends. Tasks go on without it.
+func Run(ctx context.Context, cfg Config) error {
+	for _, dir := range []string{cfg.StateDir, cfg.ExecDir, filepath.Dir(cfg.Socket)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("directory of the node: %w", err)
+		}
+	}
+	rt, err := containerd.New(ctx, containerd.Config{
+		Address: cfg.Containerd, Namespace: cfg.ContainerdNamespace, StateDir: cfg.StateDir, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	balancer, why, err := chooseBalancer(ctx, cfg.Balancer)
+	if err != nil {
+		return err
+	}
+	cfg.Logger.Info("balancer chosen", "balancer", balancer.Name(), "why", why)
+	d := &Daemon{cfg: cfg, runtime: rt, balancer: balancer, why: why, base: ctx, fatal: make(chan error, 1)}
+	return d.run(ctx)
+}
+
+func (d *Daemon) run(ctx context.Context) error {
+	if err := d.resume(); err != nil {
+		return err
+	}
+	defer d.stopMember()
+	listener, err := listenUnix(d.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: d.router(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(d.cfg.Logger.Handler(), slog.LevelWarn)}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err = <-served:
+	case err = <-d.fatal:
+	case <-ctx.Done():
+	}
+	return errors.Join(ignoreClosed(err), ignoreClosed(server.Close()))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// listenUnix makes the API socket; one that a dead process left is replaced, one
+// that a living process answers on is not.
+func listenUnix(path string) (net.Listener, error) {
+	if conn, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("another daemon answers on %s", path), conn.Close())
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("socket of an earlier process: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// router mounts both halves of the Docker API and Shoal's own views.
+func (d *Daemon) router() http.Handler {
+	rt := wire.NewRouter(d.cfg.Logger)
+	cluster := d.clusterAPI()
+	d.engine = engineapi.New(engineapi.Config{
+		Runtime: d.runtime, Swarm: d.Info, Hostname: d.cfg.Hostname, Version: d.cfg.Version, StateDir: d.cfg.StateDir,
+		Balancer: d.balancer.Name(), ClusterEvents: cluster.Events, Now: time.Now,
+	})
+	d.engine.Mount(rt)
+	cluster.Mount(rt)
+	d.mountViews(rt)
+	return rt
+}

@@ -1,0 +1,43 @@
+package daemon
+
+import (
+	"context"
+
+	"shoal/overlay/endpoint"
+	"shoal/overlay/gossip"
+)
+
+// publisher is the agent's way into the endpoint table: it writes the node's
+// own records, tells the others, and wakes the node's own network.
+type publisher struct {
+	table   *endpoint.Table
+	gossip  *gossip.Gossip
+	trigger func()
+}
+
+// Publish implements agent.Endpoints.
+func (p *publisher) Publish(taskID string, v endpoint.Value) {
+	p.gossip.Publish([]endpoint.Record{p.table.Set(taskID, v)})
+	p.trigger()
+}
+
+// Withdraw implements agent.Endpoints.
+func (p *publisher) Withdraw(taskID string) {
+	if tombstone, ok := p.table.Remove(taskID); ok {
+		p.gossip.Publish([]endpoint.Record{tombstone})
+		p.trigger()
+	}
+}
+
+// Settle implements agent.Endpoints.
+func (p *publisher) Settle(ctx context.Context, taskID string) []string {
+	r, ok := p.table.View().Record(p.table.Self(), taskID)
+	if !ok {
+		return nil
+	}
+	missing, err := p.gossip.Confirm(ctx, r)
+	if err != nil && len(missing) == 0 {
+		return []string{err.Error()}
+	}
+	return missing
+}

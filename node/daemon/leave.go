@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+)
+
+// leaveTimeout bounds each goodbye: a cluster that does not answer must not keep
+// a node that was told to go.
+const leaveTimeout = 5 * time.Second
+
+// Leave implements dockerapi.Lifecycle: it says goodbye where somebody listens,
+// stops the node's tasks and forgets the cluster.
+func (d *Daemon) Leave(ctx context.Context, force bool) error {
+	d.mu.Lock()
+	m := d.member
+	d.mu.Unlock()
+	if m == nil {
+		return api.Errorf(api.Unavailable, "This node is not part of a swarm")
+	}
+	if m.manager != nil && !force {
+		return leaveWarning(m)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	m.goodbye(ctx)
+	m.leaving = true
+	d.stopMember()
+	return errors.Join(d.removeTasks(ctx), d.forget())
+}
+
+// leaveWarning is what a manager is told before it leaves without force.
+func leaveWarning(m *member) error {
+	total, reachable := 0, 0
+	for _, member := range m.manager.Members() {
+		total++
+		if member.Reachable {
+			reachable++
+		}
+	}
+	text := "You are attempting to leave the swarm on a node that is participating as a manager. "
+	switch {
+	case total <= 1:
+		text += "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. "
+	case reachable-1 < total/2+1:
+		text += fmt.Sprintf("Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. "+
+			"The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message.", reachable-1, total)
+	default:
+		text += "Demote it first, or use `--force` to suppress this message."
+	}
+	return api.Errorf(api.Unavailable, "%s", text)
+}
+
+// goodbye tells the others. Whoever does not hear it finds out by itself.
+func (m *member) goodbye(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	log := m.d.cfg.Logger
+	if m.manager != nil && len(m.manager.Members()) > 1 {
+		if n := m.manager.View().Node(m.state.NodeID); n != nil {
+			n = n.Copy()
+			n.Status = swarm.NodeStatus{State: swarm.NodeStateDown, Message: "node left the swarm", Addr: n.Status.Addr}
+			n.DownSince = time.Now()
+			if err := m.manager.Propose(ctx, []api.Op{api.Status(n)}); err != nil {
+				log.Warn("the cluster does not know yet that this node leaves", "error", err)
+			}
+		}
+		if err := m.manager.LeaveRaft(ctx); err != nil {
+			log.Warn("this node leaves although the managers still count on it", "error", err)
+		}
+	}
+	if m.net != nil {
+		if err := m.net.gossip.Leave(ctx); err != nil {
+			log.Warn("not every node heard the goodbye", "error", err)
+		}
+	}
+}
+
+// removeTasks ends every container of the node that belongs to a task.
+func (d *Daemon) removeTasks(ctx context.Context) error {
+	list, err := d.runtime.List(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range list {
+		if c.Labels["com.docker.swarm.task.id"] != "" {
+			errs = append(errs, d.runtime.Remove(ctx, c.ID))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,232 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"shoal/control/api"
+	"shoal/control/ca"
+	"shoal/dataplane/nft"
+	"shoal/dns/server"
+	"shoal/node/agent"
+	"shoal/node/fabric"
+	"shoal/node/plan"
+	"shoal/overlay/endpoint"
+	"shoal/overlay/gossip"
+	"shoal/overlay/rtnl"
+)
+
+// gossipPort is Serf's, TCP and UDP.
+const gossipPort = 7946
+
+// vxlanOverhead is what a VXLAN frame adds to a packet over IPv4: outer IP (20),
+// UDP (8), VXLAN (8) and inner Ethernet header (14), RFC 7348.
+const vxlanOverhead = 50
+
+// firstContact bounds how long a node that comes back waits to hear from another
+// one before it changes what an earlier run left in the kernel: what it does not
+// know yet must not be taken for gone.
+const firstContact = 3 * time.Second
+
+// restoreTimeout bounds how long other nodes go on with what they knew of a node
+// that restores its tasks.
+const restoreTimeout = 15 * time.Second
+
+// overlayMember is a member's part in the network: table, gossip and fabric.
+type overlayMember struct {
+	d        *Daemon
+	self     plan.Self
+	table    *endpoint.Table
+	gossip   *gossip.Gossip
+	fabric   *fabric.Fabric
+	kernel   *rtnl.Kernel
+	names    *server.Server
+	assigned atomic.Pointer[agent.Agent]
+}
+
+func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath netip.Addr, epoch uint64) (*overlayMember, error) {
+	n := &overlayMember{d: m.d, table: endpoint.New(m.state.NodeID, epoch), names: server.New(m.d.cfg.Logger)}
+	n.names.SetUpstreams(upstreams())
+	if err := n.setSelf(m, cluster, self, dataPath); err != nil {
+		return nil, err
+	}
+	var err error
+	if n.kernel, err = rtnl.New(rtnl.Config{Directory: n.self.NamespaceDir}); err != nil {
+		return nil, err
+	}
+	dir := m.d.path("network")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, errors.Join(err, n.kernel.Close())
+	}
+	n.fabric, err = fabric.New(fabric.Config{
+		Dir: dir, Self: n.self, Overlay: n.kernel, Balancer: m.d.balancer, Translator: nft.New(), Names: n.names,
+		Assigned: n.lists, View: n.table.View, Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Logger: m.d.cfg.Logger,
+	})
+	if err != nil {
+		return nil, errors.Join(err, n.kernel.Close())
+	}
+	n.table.Hold()
+	if err := n.startGossip(m, cluster); err != nil {
+		return nil, errors.Join(err, n.kernel.Close())
+	}
+	n.publishSelf()
+	return n, nil
+}
+
+func (n *overlayMember) setSelf(m *member, cluster *api.Cluster, self *api.Node, dataPath netip.Addr) error {
+	dir, err := m.d.namespaceDir()
+	if err != nil {
+		return err
+	}
+	mtu, err := rtnl.DataPathMTU(dataPath)
+	if err != nil {
+		return err
+	}
+	if self.Number == 0 {
+		return fmt.Errorf("the managers gave this node no number")
+	}
+	n.self = plan.Self{
+		ID: m.state.NodeID, Number: self.Number, VTEP: dataPath, Port: uint16(cluster.DataPathPort),
+		MTU: mtu - vxlanOverhead, GatewayMTU: mtu, NamespaceDir: dir,
+	}
+	return nil
+}
+
+func (n *overlayMember) startGossip(m *member, cluster *api.Cluster) error {
+	addr, err := netip.ParseAddrPort(m.state.AdvertiseAddr)
+	if err != nil {
+		return fmt.Errorf("advertised address: %w", err)
+	}
+	profile := gossip.DefaultProfile()
+	profile.Scale = m.d.cfg.GossipScale
+	n.gossip, err = gossip.Start(gossip.Config{
+		NodeID: m.state.NodeID, Name: m.d.cfg.Hostname, Bind: netip.AddrPortFrom(addr.Addr(), gossipPort),
+		Keys: cluster.GossipKeys, ServerTLS: ca.MutualServerConfig(m.source), ClientTLS: ca.MutualClientConfig(m.source),
+		Table: n.table, Profile: profile, MembersChanged: n.fabric.Trigger, Logger: m.d.cfg.Logger,
+	})
+	return err
+}
+
+// publishSelf writes the node's own record: where its routing mesh answers.
+func (n *overlayMember) publishSelf() {
+	addr := plan.BalancerAddr(n.self.Number).Addr()
+	v := endpoint.Value{State: endpoint.Ready, Hostname: n.d.cfg.Hostname, VTEP: n.self.VTEP}
+	if id := n.ingressID(); id != "" {
+		v.Attachments = []endpoint.Attachment{{NetworkID: id, MAC: plan.MAC(addr), Addrs: []netip.Addr{addr}}}
+	}
+	before := n.table.At()
+	if r := n.table.Set(endpoint.NodeKey, v); before.Before(r.At()) {
+		n.gossip.Publish([]endpoint.Record{r})
+	}
+}
+
+func (n *overlayMember) ingressID() string {
+	a := n.assigned.Load()
+	if a == nil {
+		return ""
+	}
+	for _, net := range a.Assigned().Networks {
+		if net.Spec.Ingress {
+			return net.ID
+		}
+	}
+	return ""
+}
+
+// lists are what the fabric plans from.
+func (n *overlayMember) lists() ([]*api.Network, []*api.Service, []*api.Node) {
+	a := n.assigned.Load()
+	if a == nil {
+		return nil, nil, nil
+	}
+	s := a.Assigned()
+	return agent.List(s.Networks), agent.List(s.Services), agent.List(s.Nodes)
+}
+
+// run keeps the network right until ctx ends.
+func (n *overlayMember) run(ctx context.Context, a *agent.Agent) {
+	n.awaitContact(ctx, a)
+	go func() { // the old records count elsewhere until the new ones are all there
+		restored, cancel := context.WithTimeout(ctx, restoreTimeout)
+		defer cancel()
+		a.Restored(restored)
+		n.table.Open()
+	}()
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		for {
+			next := n.table.Changed()
+			n.fabric.Trigger()
+			select {
+			case <-next:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	n.fabric.Run(ctx)
+	<-changed
+}
+
+// awaitContact returns when some other node has been heard, when there is none,
+// or after a bound.
+func (n *overlayMember) awaitContact(ctx context.Context, a *agent.Agent) {
+	ctx, cancel := context.WithTimeout(ctx, firstContact)
+	defer cancel()
+	if len(a.Assigned().Nodes) <= 1 {
+		return
+	}
+	for {
+		changed := n.table.Changed()
+		if len(n.table.Owners()) > 1 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *overlayMember) join(peers []string) {
+	n.publishSelf()
+	if len(peers) > 0 {
+		n.gossip.Join(peers)
+	}
+}
+
+func (n *overlayMember) setKeys(keys [][]byte) {
+	if len(keys) == 0 {
+		return
+	}
+	if err := n.gossip.SetKeys(keys); err != nil {
+		n.d.cfg.Logger.Error("the gossip keys are not changed", "error", err)
+	}
+}
+
+func (n *overlayMember) forget(nodeID string) {
+	ctx, cancel := context.WithTimeout(context.Background(), firstContact)
+	defer cancel()
+	if err := n.gossip.Forget(ctx, nodeID); err != nil {
+		n.d.cfg.Logger.Warn("a removed node is still in the gossip", "node", nodeID, "error", err)
+	}
+}
+
+// close ends gossip and the hold on the kernel. What is in the kernel stays, for
+// the next run, unless the node leaves its cluster.
+func (n *overlayMember) close(leaving bool) error {
+	var errs []error
+	if leaving {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+		defer cancel()
+		errs = append(errs, n.fabric.Clear(ctx))
+	}
+	return errors.Join(append(errs, n.gossip.Shutdown(), n.kernel.Close())...)
+}

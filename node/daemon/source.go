@@ -1,0 +1,85 @@
+package daemon
+
+import (
+	"net"
+	goruntime "runtime"
+
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+	"shoal/control/ca"
+	"shoal/node/agent"
+	"shoal/node/engineapi"
+)
+
+// source is what the session with the leader reports from: the node's own
+// description, and the agent's statuses once there is an agent.
+type source struct{ m *member }
+
+func (s source) agent() *agent.Agent {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return s.m.agent
+}
+
+// Node implements dispatch.Source.
+func (s source) Node() api.NodeReport { return s.m.d.report(s.m.state, s.m.source.Current()) }
+
+// All implements dispatch.Source.
+func (s source) All() []api.TaskReport {
+	if a := s.agent(); a != nil {
+		return a.All()
+	}
+	return nil
+}
+
+// Unreported implements dispatch.Source.
+func (s source) Unreported() []api.TaskReport {
+	if a := s.agent(); a != nil {
+		return a.Unreported()
+	}
+	return nil
+}
+
+// Requeue implements dispatch.Source.
+func (s source) Requeue(reports []api.TaskReport) {
+	if a := s.agent(); a != nil {
+		a.Requeue(reports)
+	}
+}
+
+// Wake implements dispatch.Source.
+func (s source) Wake() <-chan struct{} {
+	if a := s.agent(); a != nil {
+		return a.Wake()
+	}
+	return nil
+}
+
+// report describes the node to the managers.
+func (d *Daemon) report(state *membership, creds *ca.Credentials) api.NodeReport {
+	nanoCPUs, memory := engineapi.Resources()
+	host, _, err := net.SplitHostPort(state.AdvertiseAddr)
+	if err != nil {
+		host = state.AdvertiseAddr
+	}
+	r := api.NodeReport{
+		Addr: host, DataPathAddr: state.DataPathAddr,
+		Description: swarm.NodeDescription{
+			Hostname: d.cfg.Hostname, Platform: agent.Platform(),
+			Resources: swarm.Resources{NanoCPUs: nanoCPUs, MemoryBytes: memory},
+			Engine: swarm.EngineDescription{
+				EngineVersion: d.cfg.Version,
+				Labels:        map[string]string{"shoal.balancer": d.balancer.Name(), "shoal.go": goruntime.Version()},
+				Plugins: []swarm.PluginDescription{
+					{Type: "Log", Name: "json-file"}, {Type: "Network", Name: "overlay"}, {Type: "Volume", Name: "local"},
+				},
+			},
+			TLSInfo: creds.TLSInfo(),
+		},
+	}
+	if state.Role == swarm.NodeRoleManager {
+		r.RaftAddr = state.AdvertiseAddr
+	}
+	return r
+}

@@ -1,0 +1,26 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"shoal/dataplane/lb"
+	"shoal/overlay/netns"
+	"shoal/overlay/vxlan"
+)
+
+// Clear takes everything of ours out of the kernel, for a node that leaves its
+// cluster. Run must have ended.
+func (f *Fabric) Clear(ctx context.Context) error {
+	var errs []error
+	if _, err := f.cfg.Translator.Translate(ctx, lb.Translation{}); err != nil {
+		errs = append(errs, fmt.Errorf("translation in %s: %w", place(""), err))
+	}
+	actual, err := f.cfg.Overlay.Read(ctx, vxlan.Desired{})
+	if err == nil {
+		err = f.cfg.Overlay.Apply(ctx, vxlan.Plan(vxlan.Desired{}, actual))
+	}
+	_, sweepErr := netns.Sweep(f.cfg.Self.NamespaceDir, func(string) bool { return false })
+	return errors.Join(append(errs, err, sweepErr)...)
+}

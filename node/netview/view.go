@@ -1,0 +1,191 @@
+// Package netview shows the network of a node as it is: endpoints, balancer
+// tables, names, forwarding entries, gossip, drift between wish and kernel, and
+// the way of a packet. It only reads; netctl prints what it answers.
+package netview
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"shoal/control/api"
+	"shoal/control/dockerapi/wire"
+	"shoal/dataplane/lb"
+	"shoal/node/fabric"
+	"shoal/node/plan"
+	"shoal/node/reconcile"
+	"shoal/overlay/endpoint"
+	"shoal/overlay/gossip"
+)
+
+// Sources are where the views come from. A node outside any cluster has none.
+type Sources struct {
+	NodeID string
+	Fabric *fabric.Fabric
+	View   func() *endpoint.View
+	Gossip func() gossip.Stats
+	// Networks, Services and Nodes are what the managers told this node.
+	Networks map[string]*api.Network
+	Services map[string]*api.Service
+	Nodes    map[string]*api.Node
+	Balancer lb.Driver
+	// Why says why that balancer was chosen.
+	Why string
+}
+
+// Endpoint is one endpoint on one network.
+type Endpoint struct {
+	Network, Service, Task, State string
+	Addrs                         []netip.Addr
+	MAC, Node                     string
+	VTEP                          netip.Addr
+	Epoch, Seq                    uint64
+	// Down says that gossip counts the node as failed.
+	Down bool
+}
+
+// Balancer is what the kernel balances, namespace by namespace.
+type Balancer struct {
+	Driver, Why string
+	Namespaces  []Namespace
+}
+
+// Namespace is one namespace's tables.
+type Namespace struct {
+	// Of is whom the namespace belongs to: the node, the routing mesh, a task.
+	Of string
+	lb.Desired
+	Forwards []lb.Forward `json:",omitempty"`
+}
+
+// Name is one name on one network.
+type Name struct {
+	Network, Name string
+	Addrs         []netip.Addr
+}
+
+// Drift is the difference between wish and kernel, and how the loop is doing.
+type Drift struct {
+	Loop        reconcile.Status
+	Differences []string
+}
+
+// Endpoints lists the endpoint table.
+func (s *Sources) Endpoints() []Endpoint {
+	view := s.View()
+	out := []Endpoint{}
+	for _, r := range view.All() {
+		for _, a := range r.Value.Attachments {
+			e := Endpoint{
+				Network: s.network(a.NetworkID), Service: r.Value.ServiceName, Task: r.Value.TaskName,
+				State: state(r.Value.State), Addrs: a.Addrs, MAC: a.MAC, Node: s.node(r.Owner), VTEP: r.Value.VTEP,
+				Epoch: r.Epoch, Seq: r.Seq, Down: view.Down(r.Owner),
+			}
+			if r.Key == endpoint.NodeKey {
+				e.Task = "(routing mesh of " + e.Node + ")"
+			}
+			out = append(out, e)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Endpoint) int {
+		return strings.Compare(a.Network+"\x00"+a.Service+"\x00"+a.Task, b.Network+"\x00"+b.Service+"\x00"+b.Task)
+	})
+	return out
+}
+
+func state(s endpoint.State) string {
+	if s == endpoint.Draining {
+		return "draining"
+	}
+	return "ready"
+}
+
+func (s *Sources) network(id string) string {
+	if n := s.Networks[id]; n != nil {
+		return n.Spec.Name
+	}
+	return id
+}
+
+func (s *Sources) node(id string) string {
+	if n := s.Nodes[id]; n != nil && n.Description.Hostname != "" {
+		return n.Description.Hostname
+	}
+	return id
+}
+
+// Balancers reads what the kernel balances.
+func (s *Sources) Balancers(ctx context.Context) (Balancer, error) {
+	out := Balancer{Driver: s.Balancer.Name(), Why: s.Why}
+	wish := s.Fabric.Wish()
+	names := map[string]string{"": "the node"}
+	for _, n := range wish.Overlay.Networks {
+		names[n.Namespace] = "the routing mesh"
+	}
+	for _, l := range s.Fabric.Locals() {
+		names[l.Namespace] = "task " + plan.TaskName(l.Task)
+	}
+	for _, d := range wish.Balancers {
+		have, err := s.Balancer.Read(ctx, d.Namespace)
+		if err != nil {
+			return out, err
+		}
+		out.Namespaces = append(out.Namespaces, Namespace{Of: names[d.Namespace], Desired: named(have, d)})
+	}
+	for _, t := range wish.Translations {
+		if len(t.Forwards) > 0 {
+			out.Namespaces = append(out.Namespaces, Namespace{Of: names[t.Namespace], Forwards: t.Forwards})
+		}
+	}
+	return out, nil
+}
+
+// named gives what the kernel has the names that only the wish knows.
+func named(have, wish lb.Desired) lb.Desired {
+	services := map[lb.Front]string{}
+	tasks := map[netip.Addr]string{}
+	for _, s := range wish.Services {
+		services[s.Front] = s.Name
+		for _, b := range s.Backends {
+			tasks[b.Addr] = b.Task
+		}
+	}
+	have.Services = slices.Clone(have.Services)
+	for i := range have.Services {
+		s := &have.Services[i]
+		s.Name = services[s.Front]
+		s.Backends = slices.Clone(s.Backends)
+		for j := range s.Backends {
+			s.Backends[j].Task = tasks[s.Backends[j].Addr]
+		}
+	}
+	return have
+}
+
+// Mount adds the views to a router; sources returns nil outside a cluster.
+func Mount(rt *wire.Router, sources func() *Sources) {
+	view := func(path string, show func(r *http.Request, s *Sources) (any, error)) {
+		rt.Handle(http.MethodGet, "/shoal/"+path, func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
+			s := sources()
+			if s == nil {
+				return api.Errorf(api.Unavailable, "this node is in no cluster, so it has no network to show")
+			}
+			out, err := show(r, s)
+			if err != nil {
+				return err
+			}
+			return wire.WriteJSON(w, http.StatusOK, out)
+		})
+	}
+	view("endpoints", func(_ *http.Request, s *Sources) (any, error) { return s.Endpoints(), nil })
+	view("lb", func(r *http.Request, s *Sources) (any, error) { return s.Balancers(r.Context()) })
+	view("dns", func(_ *http.Request, s *Sources) (any, error) { return s.Names(), nil })
+	view("overlay", func(_ *http.Request, s *Sources) (any, error) { return s.Fabric.Wish().Overlay, nil })
+	view("gossip", func(_ *http.Request, s *Sources) (any, error) { return s.Gossip(), nil })
+	view("drift", func(r *http.Request, s *Sources) (any, error) {
+		differences, err := s.Fabric.Drift(r.Context())
+		return Drift{Loop: s.Fabric.Status(), Differences: differences}, err
+	})
+}
