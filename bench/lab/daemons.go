@@ -80,9 +80,10 @@ func (l *Lab) startDaemons(ctx context.Context) error {
 func (l *Lab) StartDaemon(ctx context.Context, h Host) error {
 	if _, runs := recorded(h.pidFile()); !runs {
 		// The daemon outlives ctx.
-		cmd := h.Command(context.WithoutCancel(ctx), l.cfg.Shoald, "run",
-			"--state-dir", h.Dir, "--socket", h.Socket, "--hostname", h.Name,
-			"--containerd", l.containerdSocket(), "--containerd-namespace", h.Namespace)
+		args := append([]string{l.cfg.Shoald, "run",
+			"--state-dir", h.Dir, "--exec-dir", filepath.Join(h.Dir, "exec"), "--socket", h.Socket, "--hostname", h.Name,
+			"--containerd", l.containerdSocket(), "--containerd-namespace", h.Namespace}, l.cfg.DaemonFlags...)
+		cmd := h.Command(context.WithoutCancel(ctx), args...)
 		if err := launch(cmd, h.pidFile(), h.LogFile()); err != nil {
 			return fmt.Errorf("start shoald on %s: %w", h.Name, err)
 		}

@@ -41,6 +41,8 @@ type Config struct {
 	Subnet string
 	// Shoald is the daemon's program; "" makes a lab without daemons.
 	Shoald string
+	// DaemonFlags are put behind shoald's own.
+	DaemonFlags []string
 	// Images are archives that are loaded on every host.
 	Images []string
 	// Patience bounds every wait for a daemon, two minutes when zero.

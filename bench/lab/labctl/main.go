@@ -19,7 +19,7 @@ import (
 
 const usage = `usage: labctl [-dir DIR] COMMAND
 
-  up [-hosts N] [-shoald PROGRAM] [-image FILE,...]   make the lab, return when all is ready
+  up [-hosts N] [-shoald PROGRAM] [-image FILE,...] [-daemon-flags FLAGS]   make the lab, return when all is ready
   down                  take it away, and check that nothing is left
   heal                  start again what was killed or cut, wait until all is ready
   status                what runs
@@ -120,10 +120,11 @@ func up(ctx context.Context, dir string, args []string) error {
 	hosts := flags.Int("hosts", lab.DefaultHosts, "how many hosts")
 	shoald := flags.String("shoald", beside("shoald"), "the daemon's program; empty for none")
 	images := flags.String("image", beside("whoami.tar")+","+beside("whoami-v2.tar"), "archives to load on every host")
+	more := flags.String("daemon-flags", "", "further flags of shoald, separated by blanks")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	cfg := lab.Config{Hosts: *hosts, Dir: dir, Shoald: *shoald}
+	cfg := lab.Config{Hosts: *hosts, Dir: dir, Shoald: *shoald, DaemonFlags: strings.Fields(*more)}
 	cfg.Images = strings.FieldsFunc(*images, func(c rune) bool { return c == ',' })
 	l, err := lab.New(cfg)
 	if err != nil {
