@@ -29,7 +29,7 @@ func (t *txn) checkReferences(old, next api.Object) error {
 			before = serviceNetworks(old.(*api.Service))
 		}
 	case *api.Task:
-		if old == nil && next.ServiceID != "" && t.first(api.KindService, byID, next.ServiceID) == nil {
+		if old == nil && next.ServiceID != "" && t.get(api.KindService, next.ServiceID) == nil {
 			return notFound(api.KindService, next.ServiceID)
 		}
 		after = taskNetworks(next)
@@ -41,7 +41,7 @@ func (t *txn) checkReferences(old, next api.Object) error {
 		if slices.Contains(before, ref) {
 			continue
 		}
-		if t.first(api.KindNetwork, byID, ref) == nil && t.first(api.KindNetwork, byName, ref) == nil {
+		if t.get(api.KindNetwork, ref) == nil && t.first(api.KindNetwork, byName, ref) == nil {
 			// Docker answers 500 to it, hence the kind.
 			return api.Errorf(api.Internal, "network %s not found", ref)
 		}
@@ -188,13 +188,20 @@ func (t *txn) checkAddress(next api.Object, network string, addr netip.Prefix) e
 		return nil
 	}
 	key := addressKey(network, addr.Addr())
+	defer t.claim(key)
 	for _, kind := range []api.Kind{api.KindService, api.KindTask} {
-		if owner := t.first(kind, byAddress, key); owner != nil && owner.ObjectID() != next.ObjectID() {
+		if owner := t.addressOwner(kind, key); owner != nil && owner.ObjectID() != next.ObjectID() {
 			return api.Errorf(api.Internal, "address %s of %s %s in network %s belongs to %s %s",
 				addr.Addr(), next.ObjectKind(), next.ObjectID(), network, kind, owner.ObjectID())
 		}
 	}
 	return nil
+}
+
+func (t *txn) claim(key string) {
+	if t.claimed != nil {
+		t.claimed[key] = true
+	}
 }
 
 // checkTask looks at live tasks only: the others have given up their addresses.

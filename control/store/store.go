@@ -52,7 +52,7 @@ func (s *Store) Commit(index uint64, now time.Time, ops []api.Op) error {
 	if have := s.View().Index(); index <= have {
 		return api.Errorf(api.Internal, "commit of index %d after index %d", index, have)
 	}
-	t := &txn{Txn: s.db.Txn(true), index: index, now: now.UTC().Round(0)}
+	t := newTxn(s.db, index, now, len(ops))
 	for _, op := range ops {
 		if err := t.apply(op); err != nil {
 			t.Abort()

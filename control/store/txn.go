@@ -13,12 +13,33 @@ import (
 	"shoal/control/api"
 )
 
-// txn is one Commit under way.
+// txn is one Commit under way. Reading what a memdb transaction has written makes
+// it copy again what it already had to itself, so the hot look-ups go to the state
+// before the transaction, as far as that still holds.
 type txn struct {
 	*memdb.Txn
+	// before is the state before; nil when a snapshot is loaded.
+	before *memdb.Txn
+	// touched holds the objects written so far, nil for a deleted one; claimed
+	// the address keys they asked for.
+	touched map[ref]api.Object
+	claimed map[string]bool
 	index   uint64
 	now     time.Time
 	changes []Change
+}
+
+// ref names an object.
+type ref struct {
+	kind api.Kind
+	id   string
+}
+
+func newTxn(db *memdb.MemDB, index uint64, now time.Time, ops int) *txn {
+	return &txn{
+		Txn: db.Txn(true), before: db.Txn(false), index: index, now: now.UTC().Round(0),
+		touched: make(map[ref]api.Object, ops), claimed: map[string]bool{}, changes: make([]Change, 0, ops),
+	}
 }
 
 // apply does one operation.
@@ -139,6 +160,7 @@ func (t *txn) delete(old api.Object) error {
 	if err := t.Txn.Delete(string(old.ObjectKind()), old); err != nil {
 		return api.Errorf(api.Internal, "delete %s %s: %w", old.ObjectKind(), old.ObjectID(), err)
 	}
+	t.touched[ref{old.ObjectKind(), old.ObjectID()}] = nil
 	t.changes = append(t.changes, Change{Old: old})
 	return nil
 }
@@ -213,15 +235,35 @@ func (t *txn) put(old, next api.Object) error {
 	if err := t.Insert(string(next.ObjectKind()), next); err != nil {
 		return api.Errorf(api.Internal, "store %s %s: %w", next.ObjectKind(), next.ObjectID(), err)
 	}
+	t.touched[ref{next.ObjectKind(), next.ObjectID()}] = next
 	t.changes = append(t.changes, Change{Old: old, New: next})
 	return nil
 }
 
 // get returns the object with the id, nil without one.
 func (t *txn) get(kind api.Kind, id string) api.Object {
-	return t.first(kind, byID, id)
+	if o, ok := t.touched[ref{kind, id}]; ok {
+		return o
+	}
+	return first(t.before, kind, byID, id)
 }
 
+// addressOwner returns who has the address now, nil for nobody.
+func (t *txn) addressOwner(kind api.Kind, key string) api.Object {
+	if t.before == nil || t.claimed[key] {
+		return t.first(kind, byAddress, key)
+	}
+	owner := first(t.before, kind, byAddress, key)
+	if owner == nil {
+		return nil
+	}
+	if _, ok := t.touched[ref{kind, owner.ObjectID()}]; ok {
+		return t.first(kind, byAddress, key)
+	}
+	return owner
+}
+
+// first reads by an index what the transaction sees.
 func (t *txn) first(kind api.Kind, index, key string) api.Object {
 	return first(t.Txn, kind, index, key)
 }
