@@ -3,6 +3,7 @@ package join
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -26,6 +27,10 @@ type Server struct {
 	AddVoter func(ctx context.Context, nodeID, addr string) error
 	// Now is the clock.
 	Now func() time.Time
+
+	// numbering is held while a node number is taken, so that machines that
+	// join here at once do not refuse each other.
+	numbering sync.Mutex
 }
 
 // Register adds the routes.
@@ -100,9 +105,11 @@ func checkAvailability(a swarm.NodeAvailability) (swarm.NodeAvailability, error)
 }
 
 // create adds the node with the next number, or returns the one that is there.
-// Number and node are one transaction, and it is tried again when another
-// machine took the number meanwhile.
+// Number and node are one transaction, which is tried again when somebody else
+// changed the cluster object meanwhile.
 func (s *Server) create(ctx context.Context, node *api.Node) (*api.Node, error) {
+	s.numbering.Lock()
+	defer s.numbering.Unlock()
 	var err error
 	for range conflictTries {
 		if known := s.Store.View().Node(node.ID); known != nil {
