@@ -11,6 +11,7 @@ import (
 )
 
 func TestDeltasReachEveryNode(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 5)
 	c.formed()
 	r := c.nodes[3].write("task1", "web")
@@ -33,6 +34,7 @@ func TestDeltasReachEveryNode(t *testing.T) {
 }
 
 func TestLossIsRepaired(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 4)
 	c.formed()
 	c.fabric.setLoss(0.3)
@@ -46,6 +48,7 @@ func TestLossIsRepaired(t *testing.T) {
 }
 
 func TestPartitionHeals(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 4)
 	c.formed()
 	a, b := c.nodes[:2], c.nodes[2:]
@@ -71,6 +74,7 @@ func TestPartitionHeals(t *testing.T) {
 }
 
 func TestCrashIsNoticedAndRestartVoidsTheOldRecords(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.formed()
 	victim := c.nodes[2]
@@ -107,6 +111,7 @@ func TestCrashIsNoticedAndRestartVoidsTheOldRecords(t *testing.T) {
 }
 
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.formed()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -121,6 +126,7 @@ func TestLeave(t *testing.T) {
 }
 
 func TestConfirm(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.formed()
 	r := c.nodes[0].write("t", "web")
@@ -156,6 +162,7 @@ func (n *node) apply(t *testing.T, r endpoint.Record) {
 }
 
 func TestKeyRotation(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.formed()
 	for _, keys := range [][][]byte{{testKeyA, testKeyB}, {testKeyB, testKeyA}, {testKeyB}} {
@@ -178,6 +185,7 @@ func TestKeyRotation(t *testing.T) {
 }
 
 func TestStrangersAreRefused(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	c.formed()
 	c.nodes[0].write("t", "web")
@@ -202,6 +210,7 @@ func TestStrangersAreRefused(t *testing.T) {
 }
 
 func TestLargeRecordTravelsByHint(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.formed()
 	var v endpoint.Value

@@ -107,6 +107,7 @@ func TestWaitersShareOneRequest(t *testing.T) {
 }
 
 func TestGarbageOnAPullStreamEndsIt(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	c.formed()
 	for _, garbage := range [][]byte{
@@ -143,6 +144,7 @@ func isTimeout(err error) bool {
 }
 
 func TestABrokenIdleStreamIsReplaced(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2)
 	c.formed()
 	n := c.nodes[0]
