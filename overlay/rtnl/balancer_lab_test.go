@@ -128,3 +128,21 @@ func TestCostOfPeers(t *testing.T) {
 	h.desired = vxlan.Desired{}
 	h.converge()
 }
+
+func TestUnderlayOfIPv6(t *testing.T) {
+	a, b := pair(t)
+	vtep := func(host int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("fd77::%d", host)) }
+	for i, h := range []*node{a, b} {
+		n := &h.desired.Networks[0]
+		n.Local, n.MTU = vtep(i+1), 1430 // 20 bytes more of outer header
+		for p := range n.Peers {
+			n.Peers[p].VTEP = vtep(2 - i)
+		}
+		for s := range h.desired.Sandboxes {
+			h.desired.Sandboxes[s].Interfaces[0].MTU = 1430
+		}
+		h.converge()
+	}
+	reaches(t, a.sandbox(1), "udp", taskAddrs(2, 1)[0], 1430-28)
+	reaches(t, b.sandbox(2), "tcp", taskAddrs(1, 2)[1], 100_000)
+}

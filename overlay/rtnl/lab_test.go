@@ -75,7 +75,7 @@ func hosts(t testing.TB, n, mtu int) []*node {
 		create(t, h.host)
 		run(t, in(fabric, fmt.Sprintf("ip link add p%d mtu %d type veth peer name under mtu %d netns %s", i, mtu, mtu, h.host)))
 		run(t, in(fabric, fmt.Sprintf("ip link set p%d master sw up", i)))
-		run(t, in(h.host, fmt.Sprintf("sh -c 'ip addr add %s/24 dev under; ip link set under up; ip link set lo up'", h.vtep)))
+		run(t, in(h.host, fmt.Sprintf("sh -c 'ip addr add %s/24 dev under; ip addr add fd77::%d/64 nodad dev under; ip link set under up; ip link set lo up'", h.vtep, i)))
 		h.fresh()
 		out = append(out, h)
 	}

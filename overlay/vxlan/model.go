@@ -32,7 +32,7 @@ type Desired struct {
 
 // Gateway is the bridge that tasks reach the outside through.
 type Gateway struct {
-	Name string       // link name, at most 15 bytes
+	Name string       // link name, at most 15 bytes, starting with GatewayPrefix
 	Addr netip.Prefix // the bridge's own address with prefix length
 	MTU  int          // bytes
 }
@@ -73,7 +73,7 @@ type Peer struct {
 // Sandbox is a task's network namespace and the interfaces it must have.
 type Sandbox struct {
 	ID         string // task id
-	Namespace  string // path; made by the agent before it is listed here
+	Namespace  string // path; made by the agent before it is listed here, and again by Plan should it be gone
 	Interfaces []Interface
 	// Routes beyond those that addresses bring; at most one default per family.
 	Routes []Route
