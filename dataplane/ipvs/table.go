@@ -1,0 +1,281 @@
+package ipvs
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"shoal/dataplane/lb"
+	"shoal/dataplane/netfilter"
+)
+
+// Table is the name of the table that marks packets for IPVS.
+const Table = "shoal_ipvs"
+
+// balancedBit in a flow's mark says that IPVS balances it here.
+const balancedBit = 1 << 25
+
+// The sets of the table; the family's suffix is appended.
+const (
+	markMap  = "mark"  // address → mark: fronts of every port
+	portsSet = "ports" // address . protocol . port: fronts of one port
+)
+
+var families = []netfilter.Family{netfilter.IPv4, netfilter.IPv6}
+
+// layout is the table without its fronts. Chains, in the order in which packets
+// meet them:
+//
+//	mark, mark_out  before IPVS: note that the flow is to a front, and mark
+//	                packets to a front of every port
+//	ping            a front answers echo requests, which IPVS passes over
+//	self            after IPVS: a server that is the client itself is reached
+//	                over the loopback link
+//	refuse          after IPVS: what is still on its way to a front found no
+//	                server, or belongs to a flow whose server is gone
+//	masquerade      only where asked for
+func layout(masquerade bool) netfilter.Layout {
+	l := netfilter.Layout{Table: Table}
+	var mark, ping, refuse []netfilter.Rule
+	for _, f := range families {
+		l.Sets = append(l.Sets,
+			nftables.Set{Name: markMap + f.Suffix, IsMap: true, KeyType: f.Addr, DataType: nftables.TypeMark},
+			nftables.Set{Name: portsSet + f.Suffix, Concatenation: true,
+				KeyType: nftables.MustConcatSetType(f.Addr, nftables.TypeInetProto, nftables.TypeInetService)})
+		mark = append(mark, markRules(f)...)
+		ping = append(ping, pingRule(f))
+		refuse = append(refuse, refuseRules(f)...)
+	}
+	mangle := nftables.ChainPriorityMangle
+	l.Chains = []netfilter.Chain{
+		{Name: "mark", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: mangle, Rules: mark},
+		{Name: "mark_out", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookOutput, Priority: mangle, Rules: mark},
+		{Name: "ping", Type: nftables.ChainTypeNAT, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest, Rules: ping},
+		{Name: "self", Type: nftables.ChainTypeRoute, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter, Rules: []netfilter.Rule{selfRule()}},
+		{Name: "refuse", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter, Rules: refuse},
+	}
+	if masquerade {
+		l.Chains = append(l.Chains, netfilter.Chain{
+			Name: "masquerade", Type: nftables.ChainTypeNAT, Hook: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+			Rules: []netfilter.Rule{{Comment: "replies come back here", Exprs: netfilter.Join(
+				netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, "lo"), netfilter.ConnMark(balancedBit), []expr.Any{&expr.Masq{}})}},
+		})
+	}
+	return l
+}
+
+// lookupMark leaves the mark of a front of every port in the first register, or
+// ends the rule.
+func lookupMark(f netfilter.Family) []expr.Any {
+	return netfilter.Join(f.Is(), []expr.Any{f.LoadDest(netfilter.Reg1),
+		&expr.Lookup{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, IsDestRegSet: true, SetName: markMap + f.Suffix}})
+}
+
+// lookupPort ends the rule unless the packet is for a front of one port.
+func lookupPort(f netfilter.Family) []expr.Any {
+	return netfilter.Join(f.Is(), []expr.Any{
+		f.LoadDest(netfilter.Reg1), netfilter.LoadProto(f.Second), netfilter.LoadPort(f.Third),
+		&expr.Lookup{SourceRegister: netfilter.Reg1, SetName: portsSet + f.Suffix}})
+}
+
+// markRules let a front of one port come before the front of every port of the
+// same address: IPVS asks for marks first.
+func markRules(f netfilter.Family) []netfilter.Rule {
+	return []netfilter.Rule{
+		{Comment: "fronts of one port, IPv" + f.Suffix, Exprs: netfilter.Join(
+			lookupPort(f), netfilter.SetConnMark(balancedBit), []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}})},
+		{Comment: "fronts of every port, IPv" + f.Suffix, Exprs: netfilter.Join(lookupMark(f), []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: netfilter.Reg1, SourceRegister: true}}, netfilter.SetConnMark(balancedBit))},
+	}
+}
+
+// icmp returns the family's control protocol and its echo request type.
+func icmp(f netfilter.Family) (proto, echo byte) {
+	if f.Proto == unix.NFPROTO_IPV4 {
+		return unix.IPPROTO_ICMP, 8
+	}
+	return unix.IPPROTO_ICMPV6, 128
+}
+
+// selfRule changes the mark of packets that IPVS sends to the namespace itself:
+// IPVS leaves them on the route to the front, and a changed mark in a chain of
+// type route makes the kernel look for the route again.
+func selfRule() netfilter.Rule {
+	return netfilter.Rule{Comment: "calls to oneself", Exprs: netfilter.Join(
+		netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, "lo"), netfilter.ConnMark(balancedBit),
+		netfilter.DestinationIsLocal(), []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: netfilter.Reg1},
+			&expr.Bitwise{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, Len: 4,
+				Mask: binaryutil.NativeEndian.PutUint32(markMask), Xor: binaryutil.NativeEndian.PutUint32(^uint32(markMask))},
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: netfilter.Reg1, SourceRegister: true}})}
+}
+
+func pingRule(f netfilter.Family) netfilter.Rule {
+	proto, echo := icmp(f)
+	return netfilter.Rule{Comment: "pings of fronts, IPv" + f.Suffix, Exprs: netfilter.Join(
+		lookupMark(f), netfilter.Proto(proto), []expr.Any{
+			&expr.Payload{DestRegister: netfilter.Reg1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: []byte{echo}},
+			&expr.Redir{}})}
+}
+
+func refuseRules(f netfilter.Family) []netfilter.Rule {
+	tcp, other := netfilter.Refuse()
+	proto, _ := icmp(f)
+	notICMP := []expr.Any{netfilter.LoadProto(netfilter.Reg1), &expr.Cmp{Op: expr.CmpOpNeq, Register: netfilter.Reg1, Data: []byte{proto}}}
+	return []netfilter.Rule{
+		{Comment: "one port, tcp, IPv" + f.Suffix, Exprs: netfilter.Join(lookupPort(f), tcp)},
+		{Comment: "one port, IPv" + f.Suffix, Exprs: netfilter.Join(lookupPort(f), other)},
+		{Comment: "every port, tcp, IPv" + f.Suffix, Exprs: netfilter.Join(lookupMark(f), tcp)},
+		{Comment: "every port, IPv" + f.Suffix, Exprs: netfilter.Join(lookupMark(f), notICMP, other)},
+	}
+}
+
+// fronts is what the table has: the mark of each front of every port, and the
+// fronts of one port; the value of names is for people.
+type fronts struct {
+	marks map[netip.Addr]uint32
+	ports map[lb.Front]bool
+	names map[lb.Front]string
+}
+
+func newFronts() fronts {
+	return fronts{marks: map[netip.Addr]uint32{}, ports: map[lb.Front]bool{}, names: map[lb.Front]string{}}
+}
+
+func (f fronts) equal(g fronts) bool {
+	return maps.Equal(f.marks, g.marks) && maps.Equal(f.ports, g.ports)
+}
+
+// wished returns the fronts of a wish. Marks in use are kept; a new one is the
+// hash of its address, or the next that is free.
+func wished(d lb.Desired, have fronts) fronts {
+	out := newFronts()
+	taken := map[uint32]bool{0: true}
+	for _, s := range d.Services {
+		out.names[s.Front] = s.Name
+		if s.Protocol != lb.Any {
+			out.ports[s.Front] = true
+		} else if m, ok := have.marks[s.Addr]; ok && !taken[m] {
+			out.marks[s.Addr], taken[m] = m, true
+		}
+	}
+	for _, s := range d.Services {
+		if _, ok := out.marks[s.Addr]; ok || s.Protocol != lb.Any {
+			continue
+		}
+		m := hashMark(s.Addr)
+		for taken[m] {
+			m = (m + 1) & markMask
+		}
+		out.marks[s.Addr], taken[m] = m, true
+	}
+	return out
+}
+
+// markMask keeps the top bit clear, which people's own marks like to use.
+const markMask = 1<<31 - 1
+
+func hashMark(a netip.Addr) uint32 {
+	h := fnv.New32a()
+	h.Write(a.AsSlice())
+	return h.Sum32() & markMask
+}
+
+// writeTable replaces the table in one transaction; without fronts it goes away.
+func (k *kernel) writeTable(f fronts, masquerade bool) error {
+	if len(f.marks)+len(f.ports) == 0 && !masquerade {
+		k.nf.Drop(Table)
+		return k.nf.Flush()
+	}
+	l := layout(masquerade)
+	if err := k.nf.Replace(l); err != nil {
+		return err
+	}
+	elements := map[string][]nftables.SetElement{}
+	for _, a := range slices.SortedFunc(maps.Keys(f.marks), netip.Addr.Compare) {
+		name := markMap + netfilter.FamilyOf(a).Suffix
+		elements[name] = append(elements[name], nftables.SetElement{Key: a.AsSlice(),
+			Val: binaryutil.NativeEndian.PutUint32(f.marks[a]), Comment: netfilter.Clip(f.names[lb.Front{Addr: a}])})
+	}
+	for _, front := range slices.SortedFunc(maps.Keys(f.ports), compareFronts) {
+		name := portsSet + netfilter.FamilyOf(front.Addr).Suffix
+		key := append(front.Addr.AsSlice(), netfilter.ProtoKey(byte(protocols[front.Protocol]))...)
+		elements[name] = append(elements[name], nftables.SetElement{
+			Key: append(key, netfilter.PortKey(front.Port)...), Comment: netfilter.Clip(f.names[front])})
+	}
+	for name, part := range elements {
+		if err := k.nf.AddElements(l.Set(name), part); err != nil {
+			return err
+		}
+	}
+	return k.nf.Flush()
+}
+
+func compareFronts(a, b lb.Front) int {
+	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
+}
+
+// readTable returns the table's fronts. It is not sound when a part is missing
+// that makes it work; then there are no fronts.
+func (k *kernel) readTable() (f fronts, masquerade, exists, sound bool, err error) {
+	f = newFronts()
+	exists, err = k.nf.Exists(Table)
+	if err != nil || !exists {
+		return f, false, exists, false, err
+	}
+	for _, masquerade = range []bool{false, true} {
+		intact, sets, chains, err := k.nf.Intact(layout(masquerade))
+		if err != nil {
+			return f, false, true, false, err
+		}
+		if sound = intact && len(sets)+len(chains) == 0; sound {
+			break
+		}
+	}
+	if !sound {
+		return f, false, true, false, nil
+	}
+	l := layout(masquerade)
+	for _, family := range families {
+		for _, name := range []string{markMap + family.Suffix, portsSet + family.Suffix} {
+			elements, err := k.nf.GetSetElements(l.Set(name))
+			if err != nil {
+				return f, false, true, false, fmt.Errorf("list elements of %s: %w", name, err)
+			}
+			for _, e := range elements {
+				f.add(family, e)
+			}
+		}
+	}
+	return f, masquerade, true, true, nil
+}
+
+// add takes one element in: an address with a mark, or address, protocol and port.
+func (f fronts) add(family netfilter.Family, e nftables.SetElement) {
+	if len(e.Key) < int(family.Bytes) {
+		return
+	}
+	a, _ := netip.AddrFromSlice(e.Key[:family.Bytes])
+	front := lb.Front{Addr: a}
+	switch len(e.Key) {
+	case int(family.Bytes):
+		if len(e.Val) == 4 {
+			f.marks[a] = binaryutil.NativeEndian.Uint32(e.Val)
+		}
+	case int(family.Bytes) + 8:
+		front.Protocol = protocolOf(uint16(e.Key[family.Bytes]))
+		front.Port = binary.BigEndian.Uint16(e.Key[family.Bytes+4:])
+		f.ports[front] = true
+	}
+	f.names[front] = e.Comment
+}
