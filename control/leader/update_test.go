@@ -34,6 +34,9 @@ func TestUpdateKeepsItsFloor(t *testing.T) {
 			if got := len(m.running(id)); got < floor {
 				r.Fatalf("%d run, the floor is %d:\n%s", got, floor, m.dump(id))
 			}
+			if spec.UpdateConfig.Order == swarm.UpdateOrderStopFirst && m.occupied(id) > replicas {
+				r.Fatalf("old and new run together:\n%s", m.dump(id))
+			}
 		}
 		for range rapid.IntRange(1, 4).Draw(r, "updates") {
 			m.update(id, func(s *swarm.ServiceSpec) { s.TaskTemplate.ForceUpdate++ })
@@ -62,6 +65,17 @@ func TestUpdateKeepsItsFloor(t *testing.T) {
 			}
 		}
 	})
+}
+
+// occupied counts the service's tasks that run, also those told to stop.
+func (m *model) occupied(id string) int {
+	count := 0
+	for _, task := range m.view().TasksByService(id) {
+		if task.Status.State == swarm.TaskStateRunning {
+			count++
+		}
+	}
+	return count
 }
 
 // obeyOne moves one task a step.
