@@ -36,6 +36,10 @@ type Gossip struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	// joinMu is held for reading during a join; leaving forbids further ones.
+	joinMu  sync.RWMutex
+	leaving bool
+
 	mu sync.Mutex
 	// seeds are all addresses ever given to Join.
 	seeds []string
@@ -175,7 +179,14 @@ func (g *Gossip) serfConfig() *serf.Config {
 // use afterwards but to Shutdown.
 func (g *Gossip) Leave(ctx context.Context) error {
 	done := make(chan error, 1)
-	g.wg.Go(func() { done <- g.serf.Leave() })
+	g.wg.Go(func() {
+		// A join that is still under way would announce the node after its
+		// farewell, and it would be taken for failed.
+		g.joinMu.Lock()
+		g.leaving = true
+		g.joinMu.Unlock()
+		done <- g.serf.Leave()
+	})
 	select {
 	case err := <-done:
 		if err != nil {

@@ -222,6 +222,11 @@ func (g *Gossip) joinOne(ctx context.Context, addr string) error {
 	if err := conn.Close(); err != nil {
 		return fmt.Errorf("reach gossip member %s: %w", addr, err)
 	}
+	g.joinMu.RLock()
+	defer g.joinMu.RUnlock()
+	if g.leaving {
+		return fmt.Errorf("join gossip at %s: the node is leaving", addr)
+	}
 	if _, err := g.serf.Join([]string{addr}, false); err != nil {
 		return fmt.Errorf("join gossip at %s: %w", addr, err)
 	}
