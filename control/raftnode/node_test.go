@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,7 +63,7 @@ func newGroup(t testing.TB, base Config, ids ...string) *group {
 	}
 	g.leader()
 	for _, id := range ids[1:] {
-		if err := g.nodes[ids[0]].AddVoter(g.ctx(), id, g.addrs[id]); err != nil {
+		if err := g.leader().AddVoter(g.ctx(), id, g.addrs[id]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,7 +89,7 @@ func (g *group) start(id string) *Node {
 	cfg.Name = func(id string) string { return "host-" + id }
 	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	if cfg.Election == 0 {
-		cfg.Election = 100 * time.Millisecond
+		cfg.Election = 150 * time.Millisecond
 	}
 	n, err := Open(cfg)
 	if err != nil {
@@ -154,13 +155,23 @@ func service(i int) *api.Service {
 	}}
 }
 
+// propose makes service i through n, or through whoever leads if the busy
+// machine has cost n its leadership. It returns an index that holds the service.
 func (g *group) propose(n *Node, i int) uint64 {
 	g.Helper()
-	index, err := n.Propose(g.ctx(), time.Unix(int64(i), 0), []api.Op{api.Create(service(i))})
-	if err != nil {
-		g.Fatal(err)
+	for try := 0; ; try++ {
+		index, err := n.Propose(g.ctx(), time.Unix(int64(i), 0), []api.Op{api.Create(service(i))})
+		var elsewhere *NotLeaderError
+		switch {
+		case err == nil:
+			return index
+		case api.KindOf(err) == api.Conflict && try > 0: // the try before was committed after all
+			return n.cfg.Store.View().Index()
+		case try == 10 || api.KindOf(err) != api.Unavailable && !errors.As(err, &elsewhere):
+			g.Fatal(err)
+		}
+		n = g.leader()
 	}
-	return index
 }
 
 func (g *group) has(n *Node, from, to int) {
@@ -351,6 +362,31 @@ func TestNoClusterYet(t *testing.T) {
 	defer g.stop("a")
 	_, err := n.Propose(g.ctx(), time.Unix(1, 0), nil)
 	if api.KindOf(err) != api.Unavailable || !strings.Contains(err.Error(), "belongs to no cluster yet") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOneProcessPerDirectory(t *testing.T) {
+	g := newGroup(t, Config{}, "a")
+	cfg := g.nodes["a"].cfg
+	cfg.Stream = listen(t, "127.0.0.1:0")
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "is another process using it?") {
+		t.Errorf("a second member in one directory: %v", err)
+	}
+}
+
+// TestLostBeforeCommit proposes just after the others are gone: whether or not
+// the leader has noticed, the answer comes and says why.
+func TestLostBeforeCommit(t *testing.T) {
+	g := newGroup(t, Config{}, "a", "b", "c")
+	leader := g.leader()
+	for id := range g.nodes {
+		if id != leader.cfg.ID {
+			g.stop(id)
+		}
+	}
+	_, err := leader.Propose(g.ctx(), time.Unix(1, 0), []api.Op{api.Create(service(1))})
+	if api.KindOf(err) != api.Unavailable || !strings.Contains(err.Error(), "no quorum: 1 of 3 managers answer") {
 		t.Errorf("got %v", err)
 	}
 }
