@@ -119,9 +119,15 @@ func (h Host) join(ctx context.Context, to Host, token string) error {
 	}, nil)
 }
 
-// Ready waits until some manager sees every host as a ready node.
+// Ready waits until every host says that it takes part, and some manager sees
+// every host as a ready node and every manager as reachable.
 func (l *Lab) Ready(ctx context.Context) error {
 	return until(ctx, l.cfg.Patience, "all nodes to be ready", func() error {
+		for _, h := range l.Hosts() {
+			if err := h.active(ctx); err != nil {
+				return err
+			}
+		}
 		var errs []error
 		for _, h := range l.Hosts() {
 			if !h.Manager() {
@@ -137,6 +143,18 @@ func (l *Lab) Ready(ctx context.Context) error {
 	})
 }
 
+// active asks a host whether it takes part in a cluster.
+func (h Host) active(ctx context.Context) error {
+	var info struct{ Swarm swarm.Info }
+	if err := h.Call(ctx, http.MethodGet, "/info", nil, &info); err != nil {
+		return err
+	}
+	if info.Swarm.LocalNodeState != swarm.LocalNodeStateActive {
+		return fmt.Errorf("%s is %s: %s", h.Name, info.Swarm.LocalNodeState, info.Swarm.Error)
+	}
+	return nil
+}
+
 func (l *Lab) readyAt(ctx context.Context, manager Host) error {
 	var nodes []swarm.Node
 	if err := manager.Call(ctx, http.MethodGet, "/nodes", nil, &nodes); err != nil {
@@ -144,6 +162,9 @@ func (l *Lab) readyAt(ctx context.Context, manager Host) error {
 	}
 	ready := map[string]bool{}
 	for _, n := range nodes {
+		if n.ManagerStatus != nil && n.ManagerStatus.Reachability != swarm.ReachabilityReachable && n.Status.State != swarm.NodeStateDown {
+			return fmt.Errorf("%s finds the manager %s %s", manager.Name, n.Description.Hostname, n.ManagerStatus.Reachability)
+		}
 		ready[n.Description.Hostname] = ready[n.Description.Hostname] || n.Status.State == swarm.NodeStateReady
 	}
 	for _, h := range l.Hosts() {

@@ -17,6 +17,7 @@ import (
 
 	ctrd "github.com/containerd/containerd"
 	"github.com/containerd/containerd/namespaces"
+	"github.com/containerd/log"
 
 	"shoal/node/runtime"
 )
@@ -78,6 +79,10 @@ var _ runtime.Runtime = (*Runtime)(nil)
 func New(ctx context.Context, cfg Config) (*Runtime, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
+	}
+	// What the client library would log is in the errors that it returns.
+	if err := log.SetLevel("error"); err != nil {
+		return nil, fmt.Errorf("quieten containerd's client: %w", err)
 	}
 	client, err := connect(ctx, cfg)
 	if err != nil {
