@@ -23,7 +23,10 @@ const (
 	// reportWindow is how long statuses are collected into one report.
 	reportWindow = 10 * time.Millisecond
 	// reportTimeout bounds one report: a leader that takes longer is as good as dead.
-	reportTimeout = 3 * time.Second
+	reportTimeout = 2 * time.Second
+	// avoidance is how long a manager whose session broke is not tried while
+	// there are others, also when they still take it for the leader.
+	avoidance = 2 * time.Second
 )
 
 // Source is where a Client takes reports from.
@@ -59,7 +62,7 @@ type Client struct {
 func (c *Client) Run(ctx context.Context, onAssignment func(api.Assignment) error, source Source) error {
 	search := &search{managers: c.Managers}
 	for ctx.Err() == nil {
-		addr := search.next()
+		addr := search.next(time.Now())
 		if addr == "" {
 			search.pause(ctx)
 			continue
@@ -72,7 +75,7 @@ func (c *Client) Run(ctx context.Context, onAssignment func(api.Assignment) erro
 		if began {
 			search.reset()
 		}
-		if !search.redirected(addr, err) {
+		if !search.redirected(addr, err, time.Now()) {
 			search.pause(ctx)
 		}
 	}
@@ -189,26 +192,42 @@ type search struct {
 	turn     int
 	followed bool // a pointer, since the last pause
 	backoff  time.Duration
+	avoid    string // whose session broke
+	until    time.Time
 }
 
-func (s *search) next() string {
-	if s.hint != "" {
-		addr := s.hint
+// next returns whom to try, "" when no manager is known.
+func (s *search) next(now time.Time) string {
+	if addr := s.hint; addr != "" {
 		s.hint = ""
 		return addr
 	}
 	list := s.managers()
+	for range list {
+		s.turn++
+		if addr := list[s.turn%len(list)]; !s.avoided(addr, now) {
+			return addr
+		}
+	}
 	if len(list) == 0 {
 		return ""
 	}
-	s.turn++
-	return list[s.turn%len(list)]
+	return list[0]
 }
 
-// redirected follows a pointer to the leader at once, unless it points back.
-func (s *search) redirected(from string, err error) bool {
+func (s *search) avoided(addr string, now time.Time) bool {
+	return addr == s.avoid && now.Before(s.until)
+}
+
+// redirected notes how a session ended, and says whether it was with a pointer to
+// the leader that is to be followed at once.
+func (s *search) redirected(from string, err error, now time.Time) bool {
 	var elsewhere *rpc.NotLeaderError
-	if !errors.As(err, &elsewhere) || elsewhere.Leader == "" || elsewhere.Leader == from {
+	if !errors.As(err, &elsewhere) {
+		s.avoid, s.until = from, now.Add(avoidance)
+		return false
+	}
+	if elsewhere.Leader == "" || elsewhere.Leader == from || s.avoided(elsewhere.Leader, now) {
 		return false
 	}
 	s.hint = elsewhere.Leader

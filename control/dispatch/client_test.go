@@ -153,21 +153,22 @@ func TestClientFollowsTheLeader(t *testing.T) {
 }
 
 func TestSearchDoesNotSpin(t *testing.T) {
+	now := time.Now()
 	s := &search{managers: func() []string { return []string{"a", "b"} }}
-	first := s.next()
-	if !s.redirected(first, &rpc.NotLeaderError{Leader: "c"}) || s.next() != "c" {
+	first := s.next(now)
+	if !s.redirected(first, &rpc.NotLeaderError{Leader: "c"}, now) || s.next(now) != "c" {
 		t.Error("a pointer to the leader is not followed at once")
 	}
-	if s.redirected("c", &rpc.NotLeaderError{Leader: "a"}) {
+	if s.redirected("c", &rpc.NotLeaderError{Leader: "a"}, now) {
 		t.Error("a second pointer in a row is followed without a pause")
 	}
-	if s.next() != "a" {
+	if s.next(now) != "a" {
 		t.Error("the second pointer is forgotten")
 	}
-	if s.redirected("a", &rpc.NotLeaderError{}) || s.redirected("a", &rpc.NotLeaderError{Leader: "a"}) || s.redirected("a", nil) {
+	if s.redirected("a", &rpc.NotLeaderError{}, now) || s.redirected("a", &rpc.NotLeaderError{Leader: "a"}, now) {
 		t.Error("a pointer to nowhere is followed")
 	}
-	if x, y := s.next(), s.next(); x == y {
+	if x, y := s.next(now), s.next(now); x == y {
 		t.Error("the search does not go round")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -177,5 +178,32 @@ func TestSearchDoesNotSpin(t *testing.T) {
 	}
 	if s.backoff != lastBackoff {
 		t.Errorf("back-off %s", s.backoff)
+	}
+}
+
+func TestSearchAvoidsWhoJustDied(t *testing.T) {
+	now := time.Now()
+	list := []string{"a", "b", "c"}
+	s := &search{managers: func() []string { return list }}
+	s.redirected("a", context.DeadlineExceeded, now)
+	for range 5 {
+		if s.next(now) == "a" {
+			t.Fatal("the dead manager is tried at once")
+		}
+	}
+	if s.redirected("b", &rpc.NotLeaderError{Leader: "a"}, now) || s.next(now) == "a" {
+		t.Error("an outdated pointer to the dead manager is followed")
+	}
+	if !s.redirected("b", &rpc.NotLeaderError{Leader: "a"}, now.Add(avoidance)) {
+		t.Error("the manager is avoided for too long")
+	}
+	s = &search{managers: func() []string { return []string{"a"} }}
+	s.redirected("a", context.DeadlineExceeded, now)
+	if s.next(now) != "a" {
+		t.Error("the only manager is avoided")
+	}
+	s = &search{managers: func() []string { return nil }}
+	if s.next(now) != "" {
+		t.Error("a manager out of nothing")
 	}
 }

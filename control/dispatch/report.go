@@ -115,6 +115,7 @@ func nodeOp(node *api.Node, r *api.NodeReport) (*api.Op, error) {
 	return &op, nil
 }
 
+// describe leaves ManagerStatus alone: Raft knows it better than the node.
 func describe(next *api.Node, r *api.NodeReport) error {
 	next.Description = r.Description
 	next.Status.Addr, next.Status.Message = r.Addr, r.Message
@@ -127,15 +128,6 @@ func describe(next *api.Node, r *api.NodeReport) error {
 		next.DataPathAddr = addr
 	}
 	next.RaftAddr = r.RaftAddr
-	if r.RaftAddr == "" {
-		return nil
-	}
-	manager := swarm.ManagerStatus{Reachability: swarm.ReachabilityReachable}
-	if next.ManagerStatus != nil {
-		manager = *next.ManagerStatus
-	}
-	manager.Addr = r.RaftAddr
-	next.ManagerStatus = &manager
 	return nil
 }
 

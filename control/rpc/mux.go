@@ -27,7 +27,9 @@ type Mux struct {
 
 // NewMux makes an empty table. When admit is not nil, it is asked about every
 // peer that showed a certificate: it refuses those whose certificate is still
-// valid but who are no longer what it says.
+// valid but who are no longer what it says. The role it is asked about is the
+// one that the route needs: a manager that was demoted may still do what any
+// worker may, such as asking for its new certificate.
 func NewMux(admit func(ca.Identity) error) *Mux {
 	m := &Mux{routes: http.NewServeMux(), admit: admit}
 	m.Open("/", func(_ http.ResponseWriter, r *http.Request) error {
@@ -78,7 +80,11 @@ func authorize(r *http.Request, admit func(ca.Identity) error, roles []swarm.Nod
 	if admit == nil {
 		return peer, nil
 	}
-	return peer, admit(peer)
+	used := peer
+	if slices.Contains(roles, swarm.NodeRoleWorker) {
+		used.Role = swarm.NodeRoleWorker
+	}
+	return peer, admit(used)
 }
 
 func roleWords(roles []swarm.NodeRole) string {

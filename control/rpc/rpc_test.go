@@ -138,6 +138,23 @@ func TestAdmitRefuses(t *testing.T) {
 	}
 }
 
+func TestADemotedManagerIsAWorker(t *testing.T) {
+	root := newRoot()
+	s := serveMux(t, source(root, "m1", mgr), routes(func(id ca.Identity) error {
+		if id.Role == mgr {
+			return api.Errorf(api.Forbidden, "node %s is no longer a manager", id.NodeID)
+		}
+		return nil
+	}))
+	demoted := client(t, source(root, "m2", mgr))
+	if err := demoted.Call(t.Context(), s.Addr().String(), "POST", "/managers", echo{}, nil); api.KindOf(err) != api.Forbidden {
+		t.Errorf("as a manager: %v", err)
+	}
+	if err := demoted.Call(t.Context(), s.Addr().String(), "POST", "/all", echo{}, nil); err != nil {
+		t.Errorf("as a worker: %v", err)
+	}
+}
+
 func TestErrorsSurviveTheWay(t *testing.T) {
 	root := newRoot()
 	kinds := []api.ErrorKind{api.NotFound, api.Invalid, api.Conflict, api.Forbidden, api.Unavailable, api.Unimplemented, api.OutOfSequence, api.Internal}
@@ -348,9 +365,6 @@ func TestUnreachableManagerIsUnavailable(t *testing.T) {
 
 // A peer that goes silent without closing is noticed by pings.
 func TestSilentPeerIsNoticed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for two ping timeouts")
-	}
 	root := newRoot()
 	mux := NewMux(nil)
 	mux.Handle("POST /lines", func(w http.ResponseWriter, r *http.Request) error {
