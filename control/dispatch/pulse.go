@@ -35,6 +35,16 @@ func (p *pulse) hasten(nodeID string, now time.Time, period time.Duration) {
 	}
 }
 
+// excuse gives every node more time: the manager itself was stopped, or waited
+// for a quorum, and cannot tell whether they called meanwhile.
+func (p *pulse) excuse(late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, until := range p.until {
+		p.until[id] = until.Add(late)
+	}
+}
+
 // expired returns which of the nodes are overdue. A node that was never heard in
 // this term has twice the time, from the first look at it.
 func (p *pulse) expired(nodes []*api.Node, now time.Time, period time.Duration) []*api.Node {
@@ -58,8 +68,15 @@ func (p *pulse) expired(nodes []*api.Node, now time.Time, period time.Duration) 
 
 // watchPulse declares silent nodes dead.
 func (t *term) watchPulse(ctx context.Context) error {
+	looked := t.cfg.Now()
 	for {
 		view := t.cfg.Store.View()
+		period := t.heartbeat(view)
+		pause := period / 4
+		if late := t.cfg.Now().Sub(looked) - pause; late > pause {
+			t.pulse.excuse(late)
+		}
+		looked = t.cfg.Now()
 		if err := t.expire(ctx, view); err != nil && ctx.Err() == nil {
 			// The proposal is made again at the next look; what stands
 			// between is a cluster without quorum, which cannot agree on
@@ -69,7 +86,7 @@ func (t *term) watchPulse(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Canceled
-		case <-time.After(t.heartbeat(view) / 4):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -159,3 +159,48 @@ func TestSilentNodesGoDown(t *testing.T) {
 		t.Error("a broken stream does not shorten the wait")
 	}
 }
+
+// While the clock jumps, as for a manager that was stopped, nobody dies of it;
+// who stays silent after it does.
+func TestALateManagerExcusesNodes(t *testing.T) {
+	f := newFixture()
+	found(f)
+	f.Dispatcher.cfg.Heartbeat = 40 * time.Millisecond
+	f.lead(t)
+	for _, id := range []string{"n1", "n2"} {
+		if err := f.Report(t.Context(), id, api.Report{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.advance(time.Hour)
+	term, _ := f.leading()
+	waitFor(t, func() bool { // the next look
+		term.pulse.mu.Lock()
+		defer term.pulse.mu.Unlock()
+		return term.pulse.until["n1"].After(f.clock())
+	})
+	if state(f, "n1") != swarm.NodeStateReady || state(f, "n2") != swarm.NodeStateReady {
+		t.Fatal("nodes went down because the manager was stopped")
+	}
+	waitFor(t, func() bool { // small steps, as of a clock that runs
+		f.advance(10 * time.Millisecond)
+		return state(f, "n2") == swarm.NodeStateDown
+	})
+}
+
+func TestSilenceIsNoticedInRealTime(t *testing.T) {
+	f := newFixture()
+	found(f)
+	f.Dispatcher.cfg.Heartbeat, f.Dispatcher.cfg.Now = 50*time.Millisecond, time.Now
+	f.lead(t)
+	beat := func(id string) {
+		if err := f.Report(context.Background(), id, api.Report{}); err != nil {
+			t.Error(err)
+		}
+	}
+	beat("n2")
+	waitFor(t, func() bool { beat("n1"); return state(f, "n2") == swarm.NodeStateDown })
+	if state(f, "n1") != swarm.NodeStateReady {
+		t.Error("a node that reports went down")
+	}
+}
