@@ -83,13 +83,15 @@ func run(ctx context.Context) error {
 	top := cli.NewTopLevelCommand(root, docker, opts, root.Flags())
 	root.AddCommand(clusterCommands(docker)...)
 	root.AddCommand(networkCommands(docker)...)
-	if _, _, err := top.HandleGlobalFlags(); err != nil {
+	cmd, args, err := top.HandleGlobalFlags()
+	if err != nil {
 		return err
 	}
 	if err := top.Initialize(); err != nil {
 		return err
 	}
-	return root.ExecuteContext(ctx)
+	cmd.SetArgs(args) // the global flags are taken already
+	return cmd.ExecuteContext(ctx)
 }
 
 // clusterCommands are docker/cli's.
