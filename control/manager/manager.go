@@ -26,7 +26,7 @@ import (
 	"shoal/control/store"
 )
 
-// Config of a Manager. All fields but Election and Logger are needed.
+// Config of a Manager. All fields but Dial, Election and Logger are needed.
 type Config struct {
 	NodeID string
 	// Dir holds Raft's log and snapshots.
@@ -37,7 +37,9 @@ type Config struct {
 	Advertise string
 	Source    *ca.Source
 	// Client calls other managers; the Manager does not close it.
-	Client   *rpc.Client
+	Client *rpc.Client
+	// Dial opens Raft's connections; nil for the ordinary way.
+	Dial     rpc.DialFunc
 	Election time.Duration
 	Now      func() time.Time
 	Logger   *slog.Logger
@@ -62,7 +64,7 @@ func Start(cfg Config) (*Manager, error) {
 	})
 	opened := make(chan struct{})
 	m.server = rpc.New(rpc.Config{
-		Listener: cfg.Listener, Advertise: cfg.Advertise, Source: cfg.Source, Handler: after(opened, m.routes()), Logger: cfg.Logger,
+		Listener: cfg.Listener, Advertise: cfg.Advertise, Source: cfg.Source, Handler: after(opened, m.routes()), Dial: cfg.Dial, Logger: cfg.Logger,
 	})
 	var err error
 	m.raft, err = raftnode.Open(raftnode.Config{

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"shoal/dataplane/lb"
-	"shoal/overlay/netns"
 	"shoal/overlay/vxlan"
 )
 
@@ -21,6 +20,6 @@ func (f *Fabric) Clear(ctx context.Context) error {
 	if err == nil {
 		err = f.cfg.Overlay.Apply(ctx, vxlan.Plan(vxlan.Desired{}, actual))
 	}
-	_, sweepErr := netns.Sweep(f.cfg.Self.NamespaceDir, func(string) bool { return false })
+	_, sweepErr := f.cfg.Namespaces.Sweep(f.cfg.Self.NamespaceDir, func(string) bool { return false })
 	return errors.Join(append(errs, err, sweepErr)...)
 }

@@ -26,7 +26,6 @@ import (
 	"shoal/node/plan"
 	"shoal/node/reconcile"
 	"shoal/overlay/endpoint"
-	"shoal/overlay/netns"
 	"shoal/overlay/vxlan"
 )
 
@@ -37,13 +36,15 @@ type Overlay interface {
 	Apply(ctx context.Context, ops []vxlan.Op) error
 }
 
-// Config of a Fabric; every field is needed but Applied.
+// Config of a Fabric; every field is needed but Applied, Namespaces and Resync.
 type Config struct {
 	Dir        string // the fabric's own directory
 	Self       plan.Self
 	Overlay    Overlay
 	Balancer   lb.Driver
 	Translator lb.Translator
+	// Namespaces are the kernel's when nil.
+	Namespaces Namespaces
 	Names      *server.Server
 	// Assigned returns the networks, services and nodes the managers told of.
 	Assigned func() ([]*api.Network, []*api.Service, []*api.Node)
@@ -89,6 +90,9 @@ func New(cfg Config) (*Fabric, error) {
 	if cfg.Resync == 0 {
 		cfg.Resync = 2 * time.Second
 	}
+	if cfg.Namespaces == nil {
+		cfg.Namespaces = kernelNamespaces{}
+	}
 	a, err := loadAddresses(filepath.Join(cfg.Dir, "gateway.json"))
 	if err != nil {
 		return nil, err
@@ -122,8 +126,8 @@ func (f *Fabric) NamespacePath(taskID string) string {
 // Attach makes the task's namespace, wires it and waits until it is right.
 func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
 	path := f.NamespacePath(t.ID)
-	if !netns.Exists(path) {
-		if err := netns.Create(path); err != nil {
+	if !f.cfg.Namespaces.Exists(path) {
+		if err := f.cfg.Namespaces.Create(path); err != nil {
 			return "", err
 		}
 	}
@@ -186,7 +190,7 @@ func (f *Fabric) Detach(_ context.Context, taskID string) error {
 		f.closeResolver(taskID, l)
 	}
 	f.mu.Unlock()
-	if err := netns.Delete(f.NamespacePath(taskID)); err != nil {
+	if err := f.cfg.Namespaces.Delete(f.NamespacePath(taskID)); err != nil {
 		return err
 	}
 	f.loop.Trigger()
@@ -213,7 +217,7 @@ func (f *Fabric) Accepts(ctx context.Context, t *api.Task, ports []uint16) bool 
 		}
 	}
 	for _, port := range ports {
-		conn, err := netns.Dial(ctx, f.NamespacePath(t.ID), "tcp", fmt.Sprintf("%s:%d", host, port))
+		conn, err := f.cfg.Namespaces.Dial(ctx, f.NamespacePath(t.ID), "tcp", fmt.Sprintf("%s:%d", host, port))
 		if err != nil {
 			return false
 		}

@@ -12,7 +12,6 @@ import (
 	"shoal/dataplane/lb"
 	"shoal/dns/zone"
 	"shoal/node/plan"
-	"shoal/overlay/netns"
 	"shoal/overlay/vxlan"
 )
 
@@ -136,12 +135,12 @@ func (f *Fabric) openResolvers(ctx context.Context) (opened bool, err error) {
 }
 
 func (f *Fabric) openResolver(ctx context.Context, l *local) error {
-	tcp, err := netns.Listen(ctx, l.Namespace, "tcp4", netip.AddrPortFrom(resolverAddr, 0).String())
+	tcp, err := f.cfg.Namespaces.Listen(ctx, l.Namespace, "tcp4", netip.AddrPortFrom(resolverAddr, 0).String())
 	if err != nil {
 		return err
 	}
 	port := uint16(tcp.Addr().(*net.TCPAddr).Port)
-	udp, err := netns.ListenPacket(ctx, l.Namespace, "udp4", netip.AddrPortFrom(resolverAddr, port).String())
+	udp, err := f.cfg.Namespaces.ListenPacket(ctx, l.Namespace, "udp4", netip.AddrPortFrom(resolverAddr, port).String())
 	if err != nil {
 		return errors.Join(err, tcp.Close())
 	}

@@ -1,0 +1,48 @@
+package fabric
+
+import (
+	"context"
+	"net"
+
+	"shoal/overlay/netns"
+)
+
+// Namespaces makes the tasks' network namespaces and opens sockets inside them.
+// A namespace is named by its path.
+type Namespaces interface {
+	// Create makes an empty namespace; one that exists is fs.ErrExist.
+	Create(path string) error
+	// Delete takes it away; what does not exist is no error.
+	Delete(path string) error
+	Exists(path string) bool
+	// Sweep deletes every namespace in dir that keep refuses.
+	Sweep(dir string, keep func(path string) bool) (removed []string, err error)
+	// Listen, ListenPacket and Dial take numeric addresses. The sockets stay in
+	// the namespace.
+	Listen(ctx context.Context, path, network, address string) (net.Listener, error)
+	ListenPacket(ctx context.Context, path, network, address string) (net.PacketConn, error)
+	Dial(ctx context.Context, path, network, address string) (net.Conn, error)
+}
+
+// kernelNamespaces are the kernel's.
+type kernelNamespaces struct{}
+
+func (kernelNamespaces) Create(path string) error { return netns.Create(path) }
+func (kernelNamespaces) Delete(path string) error { return netns.Delete(path) }
+func (kernelNamespaces) Exists(path string) bool  { return netns.Exists(path) }
+
+func (kernelNamespaces) Sweep(dir string, keep func(path string) bool) ([]string, error) {
+	return netns.Sweep(dir, keep)
+}
+
+func (kernelNamespaces) Listen(ctx context.Context, path, network, address string) (net.Listener, error) {
+	return netns.Listen(ctx, path, network, address)
+}
+
+func (kernelNamespaces) ListenPacket(ctx context.Context, path, network, address string) (net.PacketConn, error) {
+	return netns.ListenPacket(ctx, path, network, address)
+}
+
+func (kernelNamespaces) Dial(ctx context.Context, path, network, address string) (net.Conn, error) {
+	return netns.Dial(ctx, path, network, address)
+}
