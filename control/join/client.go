@@ -84,21 +84,25 @@ func BecomeVoter(ctx context.Context, client *rpc.Client, managers []string, add
 }
 
 // askLeader calls the leader, wherever it is, until it answers or time is up.
-// Only api.Unavailable is worth another try.
+// Only api.Unavailable is worth another try, and a few times api.Forbidden: a
+// follower may hear of a new node a moment after the leader admitted it.
 func askLeader(ctx context.Context, client *rpc.Client, managers []string, path string, in, out any) error {
 	if len(managers) == 0 {
 		return api.Errorf(api.Unavailable, "no manager to call %s at is known", path)
 	}
 	limited, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	hint := ""
+	hint, forbidden := "", 0
 	for turn := 0; ; turn++ {
 		addr := managers[turn%len(managers)]
 		if hint != "" {
 			addr = hint
 		}
 		err := callOnce(limited, client, addr, path, in, out)
-		if final(err) {
+		if api.KindOf(err) == api.Forbidden {
+			forbidden++
+		}
+		if final(err, forbidden) {
 			return err
 		}
 		var elsewhere *rpc.NotLeaderError
@@ -131,8 +135,18 @@ func callOnce(ctx context.Context, client *rpc.Client, addr, path string, in, ou
 	return client.Call(ctx, addr, http.MethodPost, path, in, out)
 }
 
-func final(err error) bool {
-	return err == nil || errors.Is(err, ca.ErrPin) || api.KindOf(err) != api.Unavailable
+// final says whether an answer ends the search; forbidden counts the refusals so far.
+func final(err error, forbidden int) bool {
+	if err == nil || errors.Is(err, ca.ErrPin) {
+		return true
+	}
+	switch api.KindOf(err) {
+	case api.Unavailable:
+		return false
+	case api.Forbidden:
+		return forbidden >= forbiddenTries
+	}
+	return true
 }
 
 func checkHostPort(addr string) error {

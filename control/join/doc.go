@@ -23,6 +23,8 @@ const (
 	callTimeout = 5 * time.Second
 	// retryPause is what lies between two tries.
 	retryPause = 250 * time.Millisecond
+	// forbiddenTries is how many refusals are believed.
+	forbiddenTries = 4
 	// conflictTries bounds how often a node number is fought for.
 	conflictTries = 16
 	// maxNodeNumber is the last number that a node can have, see api.Node.

@@ -36,6 +36,7 @@ type cluster struct {
 	index           uint64
 	leader          string
 	voters          map[string]string
+	strangers       int // how many more calls meet a manager that lags behind
 }
 
 func newCluster() *cluster {
@@ -61,7 +62,15 @@ func (c *cluster) propose(_ context.Context, ops []api.Op) error {
 func (c *cluster) serve(t *testing.T, nodeID string) string {
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	addr := l.Addr().String()
-	mux := rpc.NewMux(nil)
+	mux := rpc.NewMux(func(ca.Identity) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.strangers > 0 {
+			c.strangers--
+			return api.Errorf(api.Forbidden, "node not known yet")
+		}
+		return nil
+	})
 	(&Server{
 		Store: c.store, Propose: c.propose, Now: time.Now,
 		Leading: func() error {
@@ -124,6 +133,11 @@ func TestJoinRenewVote(t *testing.T) {
 	}
 	if err := BecomeVoter(ctx, managerClient, []string{follower}, "10.0.0.3:2377"); err != nil || c.voters[manager.Identity.NodeID] != "10.0.0.3:2377" {
 		t.Errorf("voters %v, %v", c.voters, err)
+	}
+
+	c.voters, c.strangers = map[string]string{}, 2
+	if err := BecomeVoter(ctx, managerClient, []string{follower, c.leader}, "10.0.0.3:2377"); err != nil || len(c.voters) != 1 {
+		t.Errorf("at managers that lag behind: %v, %v", c.voters, err)
 	}
 
 	node := c.store.View().Node(worker.Identity.NodeID).Copy()
