@@ -100,6 +100,7 @@ func TestRestartKeepsRunning(t *testing.T) {
 	b := newBench(t)
 	c := b.spec("run")
 	pid := b.start(c)
+	waitLog(b, c, "ready")
 	b.restart()
 	status, err := b.r.Get(b.ctx(), c.ID)
 	b.must(err)
@@ -153,11 +154,22 @@ func TestShimKilled(t *testing.T) {
 	b := newBench(t)
 	c := b.spec("stubborn")
 	pid := b.start(c)
-	b.must(syscall.Kill(parentOf(b, pid), syscall.SIGKILL))
+	killShim(b, pid)
 	status, err := b.r.Wait(b.ctx(), c.ID)
 	if err != nil || status.ExitCode != 137 {
 		t.Errorf("end: %+v %v", status, err)
 	}
+}
+
+// killShim kills the shim above a container's process. Its socket, outside
+// containerd's directories, is what a killed shim leaves.
+func killShim(b *bench, pid int) {
+	b.Helper()
+	shim := parentOf(b, pid)
+	address, err := os.ReadFile("/proc/" + strconv.Itoa(shim) + "/cwd/address")
+	b.must(err)
+	b.must(syscall.Kill(shim, syscall.SIGKILL))
+	b.must(os.Remove(strings.TrimPrefix(string(address), "unix://")))
 }
 
 func parentOf(b *bench, pid int) int {
@@ -200,11 +212,9 @@ func TestPowerCut(t *testing.T) {
 	pid := b.start(ran)
 	b.must(b.r.Create(b.ctx(), made))
 	b.must(b.r.Close())
-	shim := parentOf(b, pid)
 	b.d.stop(t)
-	for _, p := range []int{shim, pid} {
-		b.must(syscall.Kill(p, syscall.SIGKILL))
-	}
+	killShim(b, pid)
+	b.must(syscall.Kill(pid, syscall.SIGKILL))
 	b.d.start(t)
 	b.r = b.d.open(t)
 	status, err := b.r.Wait(b.ctx(), ran.ID)
