@@ -237,6 +237,25 @@ func (a *Allocator) DropTask(id string) {
 	}
 }
 
+// Draft tells of a service or task that somebody plans to change, create or,
+// with gone, delete. What that would free stays taken until SetService, SetTask
+// or DropTask tell that it is committed: nobody may be given it before.
+func (a *Allocator) Draft(o api.Object, gone bool) {
+	switch o := o.(type) {
+	case *api.Service:
+		if s := a.services[o.ID]; s != nil {
+			s.Service = o
+			a.todoServices[o.ID] = true
+		}
+	case *api.Task:
+		if !gone && o.Alive() {
+			a.SetTask(o)
+		} else {
+			delete(a.todoTasks, o.ID)
+		}
+	}
+}
+
 // attached returns the addresses that are written in a task.
 func attached(t *api.Task) []held {
 	var addrs []held

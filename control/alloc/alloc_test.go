@@ -296,6 +296,34 @@ func TestExhaustedNetworkSaysSoAndRecovers(t *testing.T) {
 	}
 }
 
+func TestWhatIsOnlyPlannedFreesNothing(t *testing.T) {
+	w := newWorld()
+	w.network("app", config("10.0.1.0/29"))
+	w.plan()
+	w.service("web", nil, "app")
+	w.plan()
+	for range 4 {
+		w.task("web")
+	}
+	w.plan()
+	last := w.task("web")
+	gone := values(w.tasks)[0].ID
+	for gone == last {
+		gone = values(w.tasks)[0].ID
+	}
+	w.a.Draft(w.tasks[gone], true)
+	w.plan()
+	if w.tasks[last].Status.State != swarm.TaskStateNew {
+		t.Error("an address was given before it was free")
+	}
+	delete(w.tasks, gone)
+	w.a.DropTask(gone)
+	w.plan()
+	if w.tasks[last].Status.State != swarm.TaskStatePending {
+		t.Error("a freed address is not given")
+	}
+}
+
 func TestMissingNetworkIsSaid(t *testing.T) {
 	w := newWorld()
 	w.service("web", nil, "nope")

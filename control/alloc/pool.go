@@ -75,9 +75,11 @@ func (p *pool) next(used map[netip.Addr]int) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// resume makes next go on after addr if that is the youngest known.
+// resume makes next go on after addr if that is the youngest known; of those of
+// one age, after the highest.
 func (p *pool) resume(addr netip.Addr, age time.Time) {
-	if p.contains(addr) && !age.Before(p.youngest) {
+	same := age.Equal(p.youngest) && p.cursor.Less(addr)
+	if p.contains(addr) && (same || age.After(p.youngest)) {
 		p.cursor, p.youngest = addr, age
 	}
 }

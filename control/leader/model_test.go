@@ -26,8 +26,6 @@ type model struct {
 	stop  context.CancelFunc
 	// rounds counts rounds that wanted something.
 	rounds int
-	// manual keeps settle from moving tasks.
-	auto bool
 	// committed is called after each commit.
 	committed func()
 }
@@ -45,7 +43,7 @@ func (c *handClock) Timer(time.Duration) (<-chan time.Time, func()) {
 }
 
 func newModel(t fataler, nodes int) *model {
-	m := &model{t: t, store: store.New(), clock: &handClock{time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, auto: true}
+	m := &model{t: t, store: store.New(), clock: &handClock{time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}}
 	cluster := &api.Cluster{}
 	cluster.ID, cluster.Spec.Name = "cluster", "default"
 	m.commit(api.Create(cluster))
@@ -53,16 +51,21 @@ func newModel(t fataler, nodes int) *model {
 	ingress.ID, ingress.Spec.Name, ingress.Spec.Ingress = "ingress-id", "ingress", true
 	m.commit(api.Create(ingress))
 	for i := range nodes {
-		n := &api.Node{}
-		n.ID, n.Number = fmt.Sprintf("n%d", i+1), uint32(i+1)
-		n.Spec.Availability, n.Spec.Role = swarm.NodeAvailabilityActive, swarm.NodeRoleWorker
-		n.Status.State = swarm.NodeStateReady
-		n.Description.Hostname = n.ID
-		n.Description.Resources = swarm.Resources{NanoCPUs: 64e9, MemoryBytes: 64 << 30}
-		m.commit(api.Create(n))
+		m.join(i + 1)
 	}
 	m.elect()
 	return m
+}
+
+// join adds node n<number>.
+func (m *model) join(number int) {
+	n := &api.Node{}
+	n.ID, n.Number = fmt.Sprintf("n%d", number), uint32(number)
+	n.Spec.Availability, n.Spec.Role = swarm.NodeAvailabilityActive, swarm.NodeRoleWorker
+	n.Status.State = swarm.NodeStateReady
+	n.Description.Hostname = n.ID
+	n.Description.Resources = swarm.Resources{NanoCPUs: 64e9, MemoryBytes: 64 << 30}
+	m.commit(api.Create(n))
 }
 
 // elect starts a new leader's session.
@@ -236,7 +239,11 @@ func (m *model) scale(id string, n uint64) {
 // node changes a node.
 func (m *model) node(id string, change func(*api.Node)) {
 	m.t.Helper()
-	n := m.view().Node(id).Copy()
+	stored := m.view().Node(id)
+	if stored == nil {
+		return
+	}
+	n := stored.Copy()
 	change(n)
 	m.commit(api.UpdateAnyway(n))
 }

@@ -81,7 +81,7 @@ func (s *storm) someTask(do func(*api.Task)) {
 }
 
 func (s *storm) event() {
-	switch rapid.IntRange(0, 13).Draw(s.r, "event") {
+	switch rapid.IntRange(0, 14).Draw(s.r, "event") {
 	case 0:
 		s.newService()
 	case 1:
@@ -133,8 +133,19 @@ func (s *storm) event() {
 		s.elect()
 	case 12:
 		s.crash()
+	case 14:
+		s.replaceNode()
 	case 13:
 		s.clock.at = s.clock.at.Add(time.Duration(rapid.IntRange(0, 10).Draw(s.r, "seconds")) * time.Second)
+	}
+}
+
+// replaceNode removes a node for good, or has it join again.
+func (s *storm) replaceNode() {
+	if n := s.view().Node("n4"); n != nil {
+		s.commit(api.Delete(n))
+	} else {
+		s.join(4)
 	}
 }
 

@@ -75,7 +75,7 @@ func (s *session) round() []api.Op {
 		s.planService(d, serviceID)
 	}
 	s.enter(d, s.alloc.Plan(s.now), s.tellScheduler)
-	s.enter(d, s.sched.Plan(s.now), s.tellAllocator)
+	s.enter(d, s.sched.Plan(s.now), s.alloc.Draft)
 	s.logTroubles()
 	return d.list()
 }
@@ -102,7 +102,7 @@ func (s *session) due() []string {
 func (s *session) planService(d *draft, serviceID string) {
 	var wake time.Time
 	apply := func(p orchestrate.Plan) {
-		s.enter(d, p.Ops, s.tellAll)
+		s.enter(d, p.Ops, s.tellDraft)
 		wake = orchestrate.Earlier(wake, p.Wake)
 	}
 	if service := d.Service(serviceID); service != nil {
@@ -131,6 +131,12 @@ func (s *session) enter(d *draft, ops []api.Op, tell func(api.Object, bool)) {
 
 func (s *session) tellAll(o api.Object, gone bool) {
 	s.tellAllocator(o, gone)
+	s.tellScheduler(o, gone)
+}
+
+// tellDraft tells of what is planned, tellAll of what is committed.
+func (s *session) tellDraft(o api.Object, gone bool) {
+	s.alloc.Draft(o, gone)
 	s.tellScheduler(o, gone)
 }
 
@@ -197,6 +203,10 @@ func (s *session) wait(ctx context.Context) error {
 		return s.catchUp(ctx)
 	case b, ok := <-s.changes:
 		s.keep(b, ok)
+	}
+	if s.Clock.Now().Sub(s.now) > patient {
+		// After a pause somebody may be waiting for the answer.
+		return s.catchUp(ctx)
 	}
 	return s.settle(ctx)
 }

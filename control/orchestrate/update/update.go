@@ -158,11 +158,16 @@ func (r *round) isDirty(t *api.Task) bool {
 	return orchestrate.IsDirty(r.s, t, r.view.Node(t.NodeID))
 }
 
-// ours says whether the task was made since this update began.
+// ours says whether the task was made since this update began. A rollback
+// begins with a version of its own; an update may begin anew for a version that
+// has tasks, as when a node comes back. (When a rollback began is told by the
+// clock of whoever took the request, so it is not compared with.)
 func (r *round) ours(t *api.Task) bool {
+	if !r.active() || t.SpecVersion != r.s.SpecVersion {
+		return false
+	}
 	st := r.s.UpdateStatus
-	return r.active() && t.SpecVersion == r.s.SpecVersion &&
-		(st.StartedAt == nil || !t.CreatedAt.Before(*st.StartedAt))
+	return st.State == swarm.UpdateStateRollbackStarted || st.StartedAt == nil || !t.CreatedAt.Before(*st.StartedAt)
 }
 
 // follow accounts for a new task: it takes a place until it runs and the delay
