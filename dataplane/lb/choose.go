@@ -12,7 +12,7 @@ func (s Service) Eligible() []Backend {
 }
 
 // SlotsMax bounds the table that Slots makes.
-const SlotsMax = 4096
+const SlotsMax = 1024
 
 // Slots spreads the eligible backends of a canonical service over a table of
 // equal slots, for kernels that choose by a number: one slot each, or where the

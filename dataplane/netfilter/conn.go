@@ -13,6 +13,7 @@ import (
 	"os"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 )
 
 // Conn talks to nftables in one namespace. Changes are queued by the methods of
@@ -25,7 +26,7 @@ type Conn struct {
 // Open connects to the namespace at path, "" for the process's own.
 func Open(namespace string) (*Conn, error) {
 	c := &Conn{}
-	options := []nftables.ConnOption{nftables.AsLasting()}
+	options := []nftables.ConnOption{nftables.AsLasting(), nftables.WithSockOptions(widen)}
 	if namespace != "" {
 		f, err := os.Open(namespace)
 		if err != nil {
@@ -41,6 +42,21 @@ func Open(namespace string) (*Conn, error) {
 	}
 	c.Conn = conn
 	return c, nil
+}
+
+// bufferBytes bounds one transaction and its acknowledgements: the kernel takes
+// it in one message. A table of some ten thousand servers needs about 2 MiB. The
+// buffer is a limit, not memory that is set aside.
+const bufferBytes = 32 << 20
+
+func widen(c *netlink.Conn) error {
+	if err := c.SetWriteBuffer(bufferBytes); err != nil {
+		return fmt.Errorf("widen the send buffer: %w", err)
+	}
+	if err := c.SetReadBuffer(bufferBytes); err != nil {
+		return fmt.Errorf("widen the receive buffer: %w", err)
+	}
+	return nil
 }
 
 // Close ends the connection; queued changes are forgotten.

@@ -23,6 +23,9 @@ const (
 	anyFronts  = "any"
 )
 
+// base names the table and its maps, whatever else the table holds.
+var base = layout(false)
+
 // layout is the table without its services.
 func layout(masquerade bool) netfilter.Layout {
 	l := netfilter.Layout{Table: Table}

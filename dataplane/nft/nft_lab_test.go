@@ -18,7 +18,7 @@ import (
 
 // slow is how much more patience an emulated machine needs.
 func slow() int {
-	if os.Getenv("SHOAL_VM") != "" || os.Getenv("LAB_VM") != "" {
+	if os.Getenv("SHOAL_VM") != "" {
 		return 4
 	}
 	return 1

@@ -85,7 +85,7 @@ func readFronts(c *netfilter.Conn) ([]lb.Front, error) {
 	var out []lb.Front
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		for _, name := range []string{portFronts + f.Suffix, anyFronts + f.Suffix} {
-			elements, err := c.GetSetElements(layout(false).Set(name))
+			elements, err := c.GetSetElements(base.Set(name))
 			if err != nil {
 				return nil, fmt.Errorf("list elements of %s: %w", name, err)
 			}

@@ -88,7 +88,7 @@ func serverMap(front lb.Front) *nftables.Set {
 		data = append(data, nftables.TypeInetService)
 	}
 	return &nftables.Set{
-		Table: layout(false).TableOf(), Name: objectName(front), IsMap: true,
+		Table: base.TableOf(), Name: objectName(front), IsMap: true,
 		KeyType: nftables.TypeMark, KeyByteOrder: binaryutil.NativeEndian, DataType: nftables.MustConcatSetType(data...),
 	}
 }

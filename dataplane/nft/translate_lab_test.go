@@ -23,7 +23,7 @@ import (
 )
 
 // room makes a namespace for the test.
-func room(t *testing.T, name string) string {
+func room(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join("/run/netns", fmt.Sprintf("dataplane-nat-%d-%s", os.Getpid(), name))
 	if err := netns.Create(path); err != nil {
@@ -34,7 +34,7 @@ func room(t *testing.T, name string) string {
 	return path
 }
 
-func run(t *testing.T, ns string, lines ...string) {
+func run(t testing.TB, ns string, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
 		args := strings.Fields(line)

@@ -84,12 +84,12 @@ func writeService(c *netfilter.Conn, namespace string, s lb.Service, fresh bool)
 	if !fresh {
 		return nil
 	}
-	return c.AddElements(layout(false).Set(frontMap(s.Front)), []nftables.SetElement{frontElement(s.Front)})
+	return c.AddElements(base.Set(frontMap(s.Front)), []nftables.SetElement{frontElement(s.Front)})
 }
 
 // dropService queues the removal of a front, then of what it led to.
 func dropService(c *netfilter.Conn, front lb.Front) error {
-	if err := c.SetDeleteElements(layout(false).Set(frontMap(front)), []nftables.SetElement{frontElement(front)}); err != nil {
+	if err := c.SetDeleteElements(base.Set(frontMap(front)), []nftables.SetElement{frontElement(front)}); err != nil {
 		return fmt.Errorf("queue removal of front %s: %w", front, err)
 	}
 	c.FlushChain(chainOf(front))
@@ -99,5 +99,5 @@ func dropService(c *netfilter.Conn, front lb.Front) error {
 }
 
 func chainOf(front lb.Front) *nftables.Chain {
-	return &nftables.Chain{Name: objectName(front), Table: layout(false).TableOf()}
+	return &nftables.Chain{Name: objectName(front), Table: base.TableOf()}
 }

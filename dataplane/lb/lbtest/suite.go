@@ -36,6 +36,7 @@ func Suite(t *testing.T, newDriver func(t *testing.T) lb.Driver, caps Caps) {
 		"algorithms":                     s.algorithms,
 		"namespaces are apart":           s.apart,
 		"trampled tables heal":           s.trampled,
+		"many services":                  s.many,
 	}
 	for name, test := range tests {
 		t.Run(name, test)
@@ -232,4 +233,24 @@ func (s *suite) trampled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// many: a table far larger than one message of a default socket buffer.
+func (s *suite) many(t *testing.T) {
+	const services, backends = 200, 6
+	d, ns := s.newDriver(t), s.namespace(t)
+	w := lb.Desired{Namespace: ns}
+	for i := range services {
+		svc := lb.Service{Front: lb.Front{Addr: netip.AddrFrom4([4]byte{10, 8, 0, byte(i)})}, Name: "many"}
+		for j := range backends {
+			svc.Backends = append(svc.Backends, lb.Backend{Addr: netip.AddrFrom4([4]byte{10, 8, byte(1 + j), byte(i)}), Task: "many.1"})
+		}
+		w.Services = append(w.Services, svc)
+	}
+	apply(t, d, w)
+	w.Services[7].Backends[3].Draining = true
+	if n := apply(t, d, w); n != 1 {
+		t.Errorf("draining one backend changed %d objects", n)
+	}
+	apply(t, d, lb.Desired{Namespace: ns})
 }
