@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	ctrd "github.com/containerd/containerd"
 	"github.com/containerd/containerd/errdefs"
@@ -18,6 +19,9 @@ import (
 
 	"shoal/node/runtime"
 )
+
+// pullPatience bounds a pull that nobody watches.
+const pullPatience = 30 * time.Minute
 
 // EnsureImage makes the image present. What is present and pinned, or whose
 // registry was just found to be unreachable, is not asked for again.
@@ -40,7 +44,7 @@ func (r *Runtime) EnsureImage(ctx context.Context, ref, auth string) (runtime.Im
 		}
 		return have.public(), nil
 	}
-	pulled, err := r.Pull(ctx, ref, auth, io.Discard)
+	pulled, err := r.pullOnce(ctx, name, auth)
 	switch {
 	case err == nil:
 		return pulled, nil
@@ -52,6 +56,23 @@ func (r *Runtime) EnsureImage(ctx context.Context, ref, auth string) (runtime.Im
 	}
 	r.log.Warn("image is neither here nor to be had", "image", name, "error", err)
 	return runtime.Image{}, runtime.NoSuchImage(runtime.FamiliarRef(ref))
+}
+
+// pullOnce joins a pull of the same image that is under way, as when several
+// tasks of a service come at once. The pull goes on when one of them gives up.
+func (r *Runtime) pullOnce(ctx context.Context, name, auth string) (runtime.Image, error) {
+	result := r.pulls.DoChan(name+" "+auth, func() (any, error) {
+		own, cancel := context.WithTimeout(r.ctx, pullPatience)
+		defer cancel()
+		return r.Pull(own, name, auth, io.Discard)
+	})
+	select {
+	case pulled := <-result:
+		image, _ := pulled.Val.(runtime.Image)
+		return image, pulled.Err
+	case <-ctx.Done():
+		return runtime.Image{}, fmt.Errorf("pull %s: %w", runtime.FamiliarRef(name), ctx.Err())
+	}
 }
 
 // askAgain looks in the background whether a registry can be reached again. It

@@ -18,6 +18,7 @@ import (
 	ctrd "github.com/containerd/containerd"
 	"github.com/containerd/containerd/namespaces"
 	"github.com/containerd/log"
+	"golang.org/x/sync/singleflight"
 
 	"shoal/node/runtime"
 )
@@ -61,6 +62,7 @@ type Runtime struct {
 	seccomp     bool
 	registries  *registries
 	images      imageCache
+	pulls       singleflight.Group
 
 	// ctx ends with Close and carries the namespace; watchers use it.
 	ctx      context.Context
