@@ -45,6 +45,8 @@ type Config struct {
 	DaemonFlags []string
 	// Images are archives that are loaded on every host.
 	Images []string
+	// Loose leaves the daemons each on its own: no cluster, no images.
+	Loose bool
 	// Patience bounds every wait for a daemon, two minutes when zero.
 	Patience time.Duration
 }
@@ -164,8 +166,8 @@ func (l *Lab) address(n int) netip.Addr {
 }
 
 // Up makes the lab and returns when every node is ready and every image is on
-// every host. After a failure everything it made is taken away, except the logs,
-// whose ends are in the error.
+// every host, or, of a loose lab, when every daemon answers. After a failure
+// everything it made is taken away, except the logs, whose ends are in the error.
 func (l *Lab) Up(ctx context.Context) error {
 	if err := os.Mkdir(l.cfg.Dir, 0o755); err != nil {
 		if errors.Is(err, os.ErrExist) {
@@ -189,7 +191,7 @@ func (l *Lab) build(ctx context.Context) error {
 			return err
 		}
 	}
-	if l.cfg.Shoald == "" {
+	if l.cfg.Shoald == "" || l.cfg.Loose {
 		return nil
 	}
 	if err := l.form(ctx); err != nil {
