@@ -49,9 +49,12 @@ func wantsOf(view *store.View, nodeID string, mesh map[string]bool, ingress stri
 
 func (w wants) add(obj api.Object) { w.objects[keyOf(obj)] = obj }
 
-// needed says whether the node has anything left to do for the task: one that is
-// over and not wanted is history.
-func needed(t *api.Task) bool { return t.Wanted() || t.Alive() }
+// needed says whether the node has anything to do for the task: one that the
+// scheduler has not admitted is not the node's yet (a global service's task names
+// its node from birth), and one that is over and not wanted is history.
+func needed(t *api.Task) bool {
+	return api.Rank(t.Status.State) >= api.Rank(swarm.TaskStateAssigned) && (t.Wanted() || t.Alive())
+}
 
 // published says whether the service has a port in the routing mesh.
 func published(s *api.Service) bool {

@@ -11,10 +11,11 @@ import (
 	"shoal/control/rpc"
 )
 
-// Bounds of a proposal that must find the leader first.
+// Bounds of a proposal that must find the leader first: an election takes well
+// under a second, and whoever asks should rather wait than be refused.
 const (
-	forwardTries = 5
-	forwardPause = 100 * time.Millisecond
+	leaderPatience = 5 * time.Second
+	forwardPause   = 20 * time.Millisecond
 )
 
 // The manager's own routes on the control port.
@@ -31,16 +32,20 @@ type accepted struct{ Index uint64 }
 // manager's own store holds them. A follower sends them to the leader; the
 // refusal of another manager reads as if it were this one's.
 func (m *Manager) Propose(ctx context.Context, ops []api.Op) error {
-	for try := 1; ; try++ {
+	patience := time.NewTimer(leaderPatience)
+	defer patience.Stop()
+	for {
 		index, err := m.proposeOnce(ctx, ops)
 		if err == nil {
 			return m.raft.WaitApplied(ctx, index)
 		}
-		if !isNotLeader(err) || try == forwardTries {
+		if !nobodyTook(err) {
 			return err
 		}
-		select { // the leader has just changed: nobody has taken the operations
+		select {
 		case <-time.After(forwardPause):
+		case <-patience.C:
+			return err
 		case <-ctx.Done():
 			return err
 		}
@@ -58,10 +63,13 @@ func (m *Manager) proposeOnce(ctx context.Context, ops []api.Op) (uint64, error)
 	return reply.Index, err
 }
 
-func isNotLeader(err error) bool {
+// nobodyTook says whether the operations surely reached no leader, so that they
+// may be proposed again: the leader changed, or is just gone.
+func nobodyTook(err error) bool {
 	var here *raftnode.NotLeaderError
 	var there *rpc.NotLeaderError
-	return errors.As(err, &here) || errors.As(err, &there)
+	var unsent *rpc.NotSentError
+	return errors.As(err, &here) || errors.As(err, &there) || errors.As(err, &unsent)
 }
 
 // servePropose takes a follower's operations.

@@ -29,8 +29,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Election is the time without a leader's sign of life after which a
 	// manager stands for election, drawn anew each time between one and two
-	// times the value. A leader that hears from no majority for half of it
-	// steps down. The default is 400 ms, the least 20 ms.
+	// times the value. A leader that hears from no majority for the value
+	// steps down. The default is 250 ms, the least 20 ms.
 	Election time.Duration
 	// NoLeaderWait bounds how long a call waits for a leader to appear before
 	// it reports that there is none. The default is 3 times Election.
@@ -47,7 +47,7 @@ type Config struct {
 }
 
 const (
-	defaultElection        = 400 * time.Millisecond
+	defaultElection        = 250 * time.Millisecond
 	minElection            = 20 * time.Millisecond
 	defaultRPCTimeout      = 2 * time.Second
 	defaultSnapshotEntries = 10_000
@@ -96,7 +96,7 @@ func setDefault[T comparable](field *T, value T) {
 func (c Config) raft(log hclogger) *raft.Config {
 	r := raft.DefaultConfig()
 	r.LocalID = raft.ServerID(c.ID)
-	r.HeartbeatTimeout, r.ElectionTimeout, r.LeaderLeaseTimeout = c.Election, c.Election, c.Election/2
+	r.HeartbeatTimeout, r.ElectionTimeout, r.LeaderLeaseTimeout = c.Election, c.Election, c.Election
 	r.CommitTimeout = min(commitNotice, c.Election/4)
 	r.MaxAppendEntries, r.BatchApplyCh = maxBatch, true
 	r.SnapshotThreshold, r.TrailingLogs, r.SnapshotInterval = c.SnapshotEntries, c.SnapshotEntries, c.SnapshotCheck

@@ -123,6 +123,10 @@ func (c *Client) send(ctx context.Context, addr, method, path string, in any) (*
 	}
 	req.Header.Set("Content-Type", "application/json")
 	res, err := c.roundTripper().RoundTrip(req)
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return nil, &NotSentError{unavailable(what, err)}
+	}
 	if err != nil {
 		return nil, unavailable(what, err)
 	}

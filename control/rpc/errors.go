@@ -28,6 +28,17 @@ func (e *NotLeaderError) Error() string {
 // Unwrap gives the error its kind.
 func (e *NotLeaderError) Unwrap() error { return &api.Error{Kind: api.Unavailable, Message: e.Error()} }
 
+// NotSentError says that no connection could be made, so that nothing of the
+// request has reached the manager: asking another one cannot do it twice. It is
+// of kind api.Unavailable.
+type NotSentError struct{ cause error }
+
+// Error says which manager could not be reached and why.
+func (e *NotSentError) Error() string { return e.cause.Error() }
+
+// Unwrap gives the error its kind.
+func (e *NotSentError) Unwrap() error { return e.cause }
+
 // errorBody is how an error travels.
 type errorBody struct {
 	Kind    api.ErrorKind `json:"kind"`
