@@ -42,7 +42,7 @@ func command(lines ...[]string) func(*testing.T, string) {
 	}
 }
 
-func TestSuite(t *testing.T) {
+func TestLabSuite(t *testing.T) {
 	need.Feature(t, "ipvs", ipvs.Probe(context.Background()))
 	lbtest.Suite(t, func(*testing.T) lb.Driver { return ipvs.New() }, lbtest.Caps{
 		Packets:    true,

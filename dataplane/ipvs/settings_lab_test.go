@@ -21,9 +21,9 @@ import (
 	"shoal/overlay/netns"
 )
 
-// TestSettings: idle connections outlive IPVS's default of 15 minutes, dead
+// TestLabSettings: idle connections outlive IPVS's default of 15 minutes, dead
 // servers are let go of, and a front answers pings.
-func TestSettings(t *testing.T) {
+func TestLabSettings(t *testing.T) {
 	need.Feature(t, "ipvs", ipvs.Probe(context.Background()))
 	ns := filepath.Join("/run/netns", "dataplane-settings")
 	if err := netns.Create(ns); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -151,14 +152,21 @@ func (c *Conn) Rules(table, chain string) ([]*nftables.Rule, error) {
 	return rules, nil
 }
 
-// Comment returns a rule's comment, "" if it has none that can be read.
+// Comment returns a rule's comment, "" if it has none that can be read: the
+// first value of type comment in the list of type, length, value that user data
+// is. (The library's own reader trusts the lengths.)
 func Comment(r *nftables.Rule) string {
-	// The library indexes without looking at the length that the data claims.
-	if len(r.UserData) < 2 || len(r.UserData) < 2+int(r.UserData[1]) {
-		return ""
+	for data := r.UserData; len(data) >= 2; {
+		kind, length := userdata.Type(data[0]), int(data[1])
+		if len(data) < 2+length {
+			return ""
+		}
+		if kind == userdata.TypeComment {
+			return strings.TrimSuffix(string(data[2:2+length]), "\x00")
+		}
+		data = data[2+length:]
 	}
-	s, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-	return s
+	return ""
 }
 
 // Replace queues the table anew with the layout's sets, chains and rules,

@@ -38,7 +38,7 @@ func nftCommand(t *testing.T, ns string, args ...string) {
 	}
 }
 
-func TestSuite(t *testing.T) {
+func TestLabSuite(t *testing.T) {
 	need.Feature(t, "nft", nft.Probe(context.Background()))
 	command := func(args ...string) func(*testing.T, string) {
 		return func(t *testing.T, ns string) { nftCommand(t, ns, args...) }

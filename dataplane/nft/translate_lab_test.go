@@ -110,10 +110,10 @@ func talk(c net.Conn) (string, error) {
 	return netip.MustParseAddrPort(string(buf[:n])).Addr().Unmap().String(), nil
 }
 
-// TestTranslation is a node with a task behind its bridge:
+// TestLabTranslation is a node with a task behind its bridge:
 //
 //	outer 10.7.0.9 --- 10.7.0.1 node br0 172.30.0.1 --- 172.30.0.2 task
-func TestTranslation(t *testing.T) {
+func TestLabTranslation(t *testing.T) {
 	need.Feature(t, "nft", nft.Probe(context.Background()))
 	outer, node, task := room(t, "outer"), room(t, "node"), room(t, "task")
 	run(t, node,
@@ -229,8 +229,8 @@ func waitAnswer(t *testing.T, c net.Conn) {
 	t.Error("the established datagram flow is answered by nobody")
 }
 
-// TestRedirect sends a task's questions to 127.0.0.11:53 to where its resolver listens.
-func TestRedirect(t *testing.T) {
+// TestLabRedirect sends a task's questions to 127.0.0.11:53 to where its resolver listens.
+func TestLabRedirect(t *testing.T) {
 	need.Feature(t, "nft", nft.Probe(context.Background()))
 	task := room(t, "resolver")
 	echo(t, task, "127.0.0.11:35353")
