@@ -1,6 +1,6 @@
 // Package lb owns the model of the load balancer: which front address and port
 // is spread over which backends in one network namespace. It has the pure Plan,
-// the Backend interface that a kernel's balancer is driven through, a faithful
+// the Driver interface that a kernel's balancer is driven through, a faithful
 // fake, and the one test suite every backend must pass.
 //
 // Where balancing happens: a virtual IP inside a network is balanced in the
