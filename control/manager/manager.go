@@ -53,12 +53,13 @@ type Manager struct {
 	server     *rpc.Server
 	client     *rpc.Client
 	dispatcher *dispatch.Dispatcher
+	caughtUp   chan struct{} // closed once the store holds what was committed before the start
 }
 
 // Start brings the manager up with what its directory holds. It takes no part
 // in a cluster before Bootstrap, or before another manager has added it.
 func Start(cfg Config) (*Manager, error) {
-	m := &Manager{cfg: cfg, store: store.New(), client: cfg.Client}
+	m := &Manager{cfg: cfg, store: store.New(), client: cfg.Client, caughtUp: make(chan struct{})}
 	m.dispatcher = dispatch.New(dispatch.Config{
 		Store: m.store, Propose: m.proposeHere, Now: cfg.Now, Leader: m.leader, Logger: cfg.Logger,
 	})
@@ -99,6 +100,7 @@ func (m *Manager) routes() *rpc.Mux {
 		AddVoter: func(ctx context.Context, id, addr string) error { return notLeader(m.raft.AddVoter(ctx, id, addr)) },
 	}).Register(mux)
 	mux.Handle("POST "+proposePath, m.servePropose, swarm.NodeRoleManager)
+	mux.Handle("POST "+indexPath, m.serveIndex, swarm.NodeRoleManager)
 	mux.Handle("POST "+leavePath, m.serveRaftLeave, swarm.NodeRoleManager)
 	return mux
 }
@@ -122,6 +124,10 @@ func (m *Manager) hostname(id string) string {
 // Run serves until ctx ends; while this manager leads, it plans and dispatches.
 // An error means that the manager can do its work no longer.
 func (m *Manager) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Add(1)
+	go func() { defer wg.Done(); m.catchUp(ctx) }()
 	for {
 		select {
 		case <-ctx.Done():

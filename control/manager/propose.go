@@ -21,6 +21,7 @@ const (
 // The manager's own routes on the control port.
 const (
 	proposePath = "/propose"
+	indexPath   = "/index"
 	leavePath   = "/raft/leave"
 )
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"time"
 
@@ -138,5 +139,29 @@ func (d *Daemon) router() http.Handler {
 	d.engine.Mount(rt)
 	cluster.Mount(rt)
 	d.mountViews(rt)
-	return rt
+	return d.whenCaughtUp(rt)
 }
+
+// catchUpPatience bounds how long a request about the cluster waits for a manager
+// that has just started.
+const catchUpPatience = 5 * time.Second
+
+// whenCaughtUp holds requests about the cluster back until this manager knows
+// what was committed before it started: an old answer would be a wrong one.
+func (d *Daemon) whenCaughtUp(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m := d.current(); m != nil && m.manager != nil && aboutCluster.MatchString(r.URL.Path) {
+			ctx, cancel := context.WithTimeout(r.Context(), catchUpPatience)
+			err := m.manager.CaughtUp(ctx)
+			cancel()
+			if err != nil {
+				wire.WriteError(w, err)
+				return
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// aboutCluster matches the routes that answer from the cluster's state.
+var aboutCluster = regexp.MustCompile(`^(/v[0-9.]+)?/(services|nodes|tasks|networks|secrets|configs|swarm$|swarm/(update|unlockkey))`)
