@@ -19,7 +19,8 @@ import (
 
 const usage = `usage: labctl [-dir DIR] COMMAND
 
-  up [-hosts N] [-shoald PROGRAM] [-image FILE,...] [-daemon-flags FLAGS]   make the lab, return when all is ready
+  up [-hosts N] [-shoald PROGRAM] [-image FILE,...] [-daemon-flags FLAGS] [-prefix NAME] [-subnet CIDR]
+                        make the lab, return when all is ready
   down                  take it away, and check that nothing is left
   heal                  start again what was killed or cut, wait until all is ready
   status                what runs
@@ -121,10 +122,12 @@ func up(ctx context.Context, dir string, args []string) error {
 	shoald := flags.String("shoald", beside("shoald"), "the daemon's program; empty for none")
 	images := flags.String("image", beside("whoami.tar")+","+beside("whoami-v2.tar"), "archives to load on every host")
 	more := flags.String("daemon-flags", "", "further flags of shoald, separated by blanks")
+	prefix := flags.String("prefix", lab.DefaultPrefix, "how the names of the namespaces begin")
+	subnet := flags.String("subnet", lab.DefaultSubnet, "a /24 for the hosts")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	cfg := lab.Config{Hosts: *hosts, Dir: dir, Shoald: *shoald, DaemonFlags: strings.Fields(*more)}
+	cfg := lab.Config{Hosts: *hosts, Dir: dir, Prefix: *prefix, Subnet: *subnet, Shoald: *shoald, DaemonFlags: strings.Fields(*more)}
 	cfg.Images = strings.FieldsFunc(*images, func(c rune) bool { return c == ',' })
 	l, err := lab.New(cfg)
 	if err != nil {
