@@ -1,0 +1,216 @@
+// Package labtest brings up a lab for a package of tests, with the patience that
+// the machine needs, and takes it away again. It decides nothing about what is
+// tested, and it never builds: the programs are those of `make build`.
+package labtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"shoal/bench/lab"
+	"shoal/bench/need"
+	"shoal/dataplane/nft"
+	"shoal/overlay/netns"
+)
+
+// emulated is how many times slower than natively a machine is that QEMU emulates.
+const emulated = 15
+
+// Patience is what every deadline of a test is multiplied with: SHOAL_LAB_PATIENCE,
+// or else 1 natively and more in an emulated machine.
+func Patience() float64 {
+	if factor, err := strconv.ParseFloat(os.Getenv("SHOAL_LAB_PATIENCE"), 64); err == nil && factor > 0 {
+		return factor
+	}
+	if os.Getenv("SHOAL_VM") != "" {
+		return emulated
+	}
+	return 1
+}
+
+// Within is d on a quick machine, and longer on a slow one.
+func Within(d time.Duration) time.Duration { return time.Duration(float64(d) * Patience()) }
+
+// Program is the path of a built program or image: below SHOAL_BIN, or else bin/
+// of the repository.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	dir := os.Getenv("SHOAL_BIN")
+	if dir == "" {
+		root, err := repository()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(root, "bin")
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("%v: run make build first", err)
+	}
+	return path
+}
+
+// Cache is the repository's directory for what is fetched or built for tests.
+func Cache(t testing.TB) string {
+	t.Helper()
+	root, err := repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(root, ".cache")
+}
+
+// repository is the nearest directory above the current one that has a go.mod.
+func repository() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the repository: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == "/" {
+			return "", errors.New("find the repository: no go.mod above the current directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// Up brings a lab up with the built programs and images, and takes it away at the
+// end of the test, which fails when anything of it is left on the machine.
+func Up(t testing.TB, cfg lab.Config) *lab.Lab {
+	t.Helper()
+	features(t)
+	cfg.Shoald = Program(t, "shoald")
+	cfg.Images = []string{Program(t, "whoami.tar"), Program(t, "whoami-v2.tar")}
+	cfg.Patience = Within(time.Minute)
+	cfg.DaemonFlags = append(pace(), cfg.DaemonFlags...)
+	l, err := lab.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sweep(t, cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { down(t, l) })
+	return l
+}
+
+// sweep takes away what a run of the same tests left that was killed.
+func sweep(t testing.TB, dir string) error {
+	old, err := lab.Open(dir)
+	if err != nil {
+		return nil // nothing was left
+	}
+	return old.Down(t.Context())
+}
+
+func down(t testing.TB, l *lab.Lab) {
+	if t.Failed() {
+		logs(t, l)
+	}
+	// The test's own context is over when its cleanup runs.
+	if err := l.Down(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	left, err := l.Leftovers()
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q %v", left, err)
+	}
+}
+
+// logs keeps the daemons' logs of a failed run where SHOAL_LAB_LOGS says, if it does.
+func logs(t testing.TB, l *lab.Lab) {
+	to := os.Getenv("SHOAL_LAB_LOGS")
+	if to == "" {
+		return
+	}
+	for _, h := range l.Hosts() {
+		raw, err := os.ReadFile(h.LogFile())
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, h.Namespace+".log"), raw, 0o644)
+		}
+		if err != nil {
+			t.Log(err)
+		}
+	}
+}
+
+// pace slows the managers' and the gossip's clocks down on a slow machine.
+func pace() []string {
+	factor := Patience()
+	if factor <= 1 {
+		return nil
+	}
+	election := time.Duration(factor/3*1000) * time.Millisecond
+	return []string{
+		"--gossip-scale", strconv.FormatFloat(max(1, factor/3), 'f', 1, 64),
+		"--raft-election-timeout", election.String(),
+	}
+}
+
+// features ends the test unless the machine can hold a lab.
+func features(t testing.TB) {
+	t.Helper()
+	var missing error
+	if os.Getuid() != 0 {
+		missing = errors.New("not root")
+	}
+	need.Feature(t, "root", missing)
+	need.Feature(t, "netns", namespaces(t.TempDir()))
+	need.Feature(t, "vxlan", vxlan())
+	need.Feature(t, "nft", nft.Probe(t.Context()))
+	_, missing = exec.LookPath("containerd")
+	need.Feature(t, "containerd", missing)
+}
+
+// namespaces makes and removes a network namespace.
+func namespaces(dir string) error {
+	path := filepath.Join(dir, "ns")
+	if err := netns.Create(path); err != nil {
+		return err
+	}
+	return netns.Delete(path)
+}
+
+// vxlan makes and removes a VXLAN link, to see whether the kernel has the kind.
+func vxlan() error {
+	name := fmt.Sprintf("vxp%d", os.Getpid())
+	add := exec.Command("ip", "link", "add", name, "type", "vxlan", "id", "77", "dstport", "4790")
+	if out, err := add.CombinedOutput(); err != nil {
+		return fmt.Errorf("make a vxlan link: %w: %s", err, bytes.TrimSpace(out))
+	}
+	if out, err := exec.Command("ip", "link", "del", name).CombinedOutput(); err != nil {
+		return fmt.Errorf("remove a vxlan link: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// Eventually asks check until it is content, and fails the test when it is not
+// content within d on a quick machine.
+func Eventually(t testing.TB, d time.Duration, what string, check func() error) {
+	t.Helper()
+	end := time.Now().Add(Within(d))
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %s: %v", what, Within(d), err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
