@@ -26,6 +26,7 @@ func networkCommands(docker command.Cli) []*cobra.Command {
 		show(docker, "overlay", "Overlay networks of this node and their forwarding entries", printOverlay),
 		show(docker, "gossip", "Members of the gossip and how well tables agree", printGossip),
 		show(docker, "drift", "What differs between the kernel and what should be there", printDrift),
+		trace(docker),
 	}
 }
 
@@ -58,6 +59,28 @@ func fetch[T any](cmd *cobra.Command, docker command.Cli, view string, query url
 		return w.Flush()
 	}
 	return fmt.Errorf("unknown format %q: choose table or json", format)
+}
+
+// trace asks for a packet's way.
+func trace(docker command.Cli) *cobra.Command {
+	var format, protocol string
+	cmd := &cobra.Command{
+		Use:   "trace [OPTIONS] FROM TO[:PORT]",
+		Short: "Where a packet goes and why",
+		Long: `Where a packet goes and why.
+
+FROM is a task of this node (web.3, or its id), "host" for a process on the node
+itself, or an address outside. TO is an address or a name as FROM would ask for
+it, with a port where the protocol has one.`,
+		Args: cli.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q := url.Values{"from": {args[0]}, "to": {args[1]}, "protocol": {protocol}}
+			return fetch(cmd, docker, "trace", q, format, printTrace)
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "table", `"table" or "json"`)
+	cmd.Flags().StringVar(&protocol, "protocol", "tcp", `"tcp", "udp" or "sctp"`)
+	return cmd
 }
 
 func row(w io.Writer, cells ...any) {
@@ -157,5 +180,25 @@ func printDrift(w io.Writer, d netview.Drift) {
 	}
 	for _, line := range d.Differences {
 		fmt.Fprintln(w, line)
+	}
+}
+
+func printTrace(w io.Writer, r netview.Route) {
+	fmt.Fprintf(w, "from %s to %s\n", r.From, r.To)
+	if r.Name != "" {
+		fmt.Fprintln(w, r.Name)
+	}
+	for i, p := range r.Paths {
+		if len(r.Paths) > 1 {
+			fmt.Fprintf(w, "way %d of %d\n", i+1, len(r.Paths))
+		}
+		for n, h := range p.Hops {
+			row(w, fmt.Sprintf("  %d", n+1), h.Where, h.Rule, h.Result)
+		}
+		verdict := fmt.Sprintf("  %s at %s, %s, which sees %s as the client", p.Verdict, p.At, p.Dst, p.Src)
+		if p.Reason != "" {
+			verdict += ": " + p.Reason
+		}
+		fmt.Fprintln(w, verdict)
 	}
 }

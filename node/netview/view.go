@@ -188,4 +188,5 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 		differences, err := s.Fabric.Drift(r.Context())
 		return Drift{Loop: s.Fabric.Status(), Differences: differences}, err
 	})
+	view("trace", func(r *http.Request, s *Sources) (any, error) { return s.Trace(r.URL.Query()) })
 }
