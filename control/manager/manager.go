@@ -221,6 +221,9 @@ func (m *Manager) Peers() []swarm.Peer {
 	return out
 }
 
+// Leads says whether this manager believes to be the leader.
+func (m *Manager) Leads() bool { return m.raft.IsLeader() }
+
 // leader is the leader's control address, "" while none is known.
 func (m *Manager) leader() string {
 	_, addr := m.raft.Leader()

@@ -1,0 +1,206 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"shoal/control/api"
+	"shoal/control/ca"
+	"shoal/dns/server"
+	"shoal/node/agent"
+	"shoal/node/fabric"
+	"shoal/node/plan"
+	"shoal/overlay/endpoint"
+	"shoal/overlay/gossip"
+)
+
+// Bounds of a daemon's start, as node/daemon has them.
+const (
+	firstContact   = 3 * time.Second
+	restoreTimeout = 15 * time.Second
+)
+
+// network is a daemon's part in the network: table, gossip, names and fabric.
+type network struct {
+	d        *daemon
+	self     plan.Self
+	table    *endpoint.Table
+	gossip   *gossip.Gossip
+	fabric   *fabric.Fabric
+	names    *server.Server
+	assigned atomic.Pointer[agent.Agent]
+}
+
+func (d *daemon) startNetwork(cluster *api.Cluster, self *api.Node, epoch uint64) (*network, error) {
+	if self.Number == 0 {
+		return nil, fmt.Errorf("the managers gave %s no number", d.h.name)
+	}
+	n := &network{d: d, table: endpoint.New(d.h.id, epoch), names: server.New(d.h.logger())}
+	n.self = plan.Self{
+		ID: d.h.id, Number: self.Number, VTEP: d.h.addr, Port: uint16(cluster.DataPathPort), MTU: 1450, GatewayMTU: 1500,
+		NamespaceDir: "/run/" + d.h.name + "/netns",
+	}
+	dir := filepath.Join(d.h.dir, "network")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	n.fabric, err = fabric.New(fabric.Config{
+		Dir: dir, Self: n.self, Overlay: overlay{d.h.machine}, Balancer: balancer{d.h.machine}, Translator: translator{d.h.machine},
+		Namespaces: namespaces{d.h.machine}, Names: n.names, Assigned: n.lists, View: n.table.View,
+		Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Logger: d.h.logger(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.table.Hold()
+	profile := gossip.DefaultProfile()
+	profile.Scale = d.h.c.cfg.GossipScale
+	dial := d.h.c.underlay.Dialer(d.h.addr)
+	n.gossip, err = gossip.Start(gossip.Config{
+		NodeID: d.h.id, Name: d.h.name, Bind: netip.AddrPortFrom(d.h.addr, gossipPort), Keys: cluster.GossipKeys,
+		ServerTLS: ca.MutualServerConfig(d.source), ClientTLS: ca.MutualClientConfig(d.source), Table: n.table, Profile: profile,
+		MembersChanged: n.fabric.Trigger, Logger: d.h.logger(), ListenPacket: d.h.c.underlay.Packets, Listen: d.h.c.underlay.Listen,
+		Dial: dialGossip(dial),
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.publishSelf()
+	return n, nil
+}
+
+// publishSelf writes the node's own record.
+func (n *network) publishSelf() {
+	addr := plan.BalancerAddr(n.self.Number).Addr()
+	v := endpoint.Value{State: endpoint.Ready, Hostname: n.d.h.name, VTEP: n.self.VTEP}
+	if a := n.assigned.Load(); a != nil {
+		for _, net := range a.Assigned().Networks {
+			if net.Spec.Ingress {
+				v.Attachments = []endpoint.Attachment{{NetworkID: net.ID, MAC: plan.MAC(addr), Addrs: []netip.Addr{addr}}}
+			}
+		}
+	}
+	before := n.table.At()
+	if r := n.table.Set(endpoint.NodeKey, v); before.Before(r.At()) {
+		n.gossip.Publish([]endpoint.Record{r})
+	}
+}
+
+// lists are what the fabric plans from.
+func (n *network) lists() ([]*api.Network, []*api.Service, []*api.Node) {
+	a := n.assigned.Load()
+	if a == nil {
+		return nil, nil, nil
+	}
+	s := a.Assigned()
+	return agent.List(s.Networks), agent.List(s.Services), agent.List(s.Nodes)
+}
+
+// run keeps the network right until ctx ends.
+func (n *network) run(ctx context.Context, a *agent.Agent) {
+	n.awaitContact(ctx, a)
+	restored := make(chan struct{})
+	go func() {
+		defer close(restored)
+		within, cancel := context.WithTimeout(ctx, restoreTimeout)
+		defer cancel()
+		a.Restored(within)
+		n.table.Open()
+	}()
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		for {
+			next := n.table.Changed()
+			n.fabric.Trigger()
+			select {
+			case <-next:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	n.fabric.Run(ctx)
+	<-changed
+	<-restored
+}
+
+// awaitContact returns when another node has been heard, or after a bound.
+func (n *network) awaitContact(ctx context.Context, a *agent.Agent) {
+	ctx, cancel := context.WithTimeout(ctx, firstContact)
+	defer cancel()
+	if len(a.Assigned().Nodes) <= 1 {
+		return
+	}
+	for {
+		changed := n.table.Changed()
+		if len(n.table.Owners()) > 1 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// dialGossip gives gossip the host's way of opening streams.
+func dialGossip(dial func(ctx context.Context, network, addr string) (net.Conn, error)) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }
+}
+
+func (n *network) join(peers []string) {
+	n.publishSelf()
+	if len(peers) > 0 {
+		n.gossip.Join(peers)
+	}
+}
+
+func (n *network) forget(nodeID string) {
+	ctx, cancel := context.WithTimeout(n.d.ctx, firstContact)
+	defer cancel()
+	if err := n.gossip.Forget(ctx, nodeID); err != nil && !errors.Is(err, context.Canceled) {
+		n.d.h.logger().Warn("a removed node is still in the gossip", "node", nodeID, "error", err)
+	}
+}
+
+// publisher is the agent's way into the endpoint table.
+type publisher struct{ *network }
+
+// Publish implements agent.Endpoints.
+func (p *publisher) Publish(taskID string, v endpoint.Value) {
+	p.d.h.c.watch.offer(p.d.h, taskID, v, v.State == endpoint.Ready)
+	p.gossip.Publish([]endpoint.Record{p.table.Set(taskID, v)})
+	p.fabric.Trigger()
+}
+
+// Withdraw implements agent.Endpoints.
+func (p *publisher) Withdraw(taskID string) {
+	p.d.h.c.watch.offer(p.d.h, taskID, endpoint.Value{}, false)
+	if tombstone, ok := p.table.Remove(taskID); ok {
+		p.gossip.Publish([]endpoint.Record{tombstone})
+		p.fabric.Trigger()
+	}
+}
+
+// Settle implements agent.Endpoints.
+func (p *publisher) Settle(ctx context.Context, taskID string) []string {
+	r, ok := p.table.View().Record(p.table.Self(), taskID)
+	if !ok {
+		return nil
+	}
+	missing, err := p.gossip.Confirm(ctx, r)
+	if err != nil && len(missing) == 0 {
+		return []string{err.Error()}
+	}
+	return missing
+}
