@@ -12,6 +12,7 @@ import (
 	"shoal/dataplane/lb"
 	"shoal/dns/zone"
 	"shoal/node/plan"
+	"shoal/overlay/endpoint"
 	"shoal/overlay/vxlan"
 )
 
@@ -23,7 +24,7 @@ var resolverAddr = netip.MustParseAddr("127.0.0.11")
 // from time to time everything is compared with the kernel.
 func (f *Fabric) step(ctx context.Context) error {
 	view := f.cfg.View()
-	out := plan.Compile(f.input(view))
+	out := f.compile(view)
 	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
 	f.doubt = true // until this step has gone well
 
@@ -35,7 +36,7 @@ func (f *Fabric) step(ctx context.Context) error {
 		return err
 	}
 	if opened {
-		out = plan.Compile(f.input(view))
+		out = f.compile(view)
 	}
 	if err := f.applyTables(ctx, out, full); err != nil {
 		return err
@@ -48,6 +49,21 @@ func (f *Fabric) step(ctx context.Context) error {
 		f.cfg.Applied(view)
 	}
 	return nil
+}
+
+// compile makes the wish out of what is known now. A service that asks for an
+// algorithm that this node's kernel lacks is balanced round robin: it must not
+// keep the rest of the network from being put right.
+func (f *Fabric) compile(view *endpoint.View) plan.Output {
+	out := plan.Compile(f.input(view))
+	for _, d := range out.Balancers {
+		for i, s := range d.Services {
+			if f.cfg.Balancer.Supports(s.Algorithm) != nil {
+				d.Services[i].Algorithm = lb.RoundRobin
+			}
+		}
+	}
+	return out
 }
 
 func (f *Fabric) remember(out plan.Output, full bool) {
