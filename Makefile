@@ -19,7 +19,7 @@ build: ## shoald and netctl, static, into bin/
 	go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/shoald ./cmd/netctl
 	go build -ldflags '-s -w -X main.version=v1' -o bin/whoami ./cmd/whoami
 	go build -ldflags '-s -w -X main.version=v2' -o bin/whoami-v2 ./cmd/whoami
-	go build -o bin/ ./bench/lab/labctl
+	go build -o bin/ ./bench/lab/labctl ./bench/demo
 	go run ./bench/image -bin bin/whoami -tag shoal/whoami:latest -o bin/whoami.tar
 	go run ./bench/image -bin bin/whoami-v2 -tag shoal/whoami:v2 -o bin/whoami-v2.tar
 
