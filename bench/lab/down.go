@@ -24,13 +24,14 @@ const runcState = "/run/containerd/runc"
 // Down ends the lab's processes and takes away everything it made. It goes on
 // after a failure and tells all failures.
 func (l *Lab) Down(ctx context.Context) error {
-	var errs []error
+	// First containerd, which would clean up after every shim that dies, and so
+	// make files again that are taken away here.
+	errs := []error{l.stopContainerd(ctx)}
 	for _, h := range l.Hosts() {
 		list, err := l.everything(h)
 		sockets := socketsOf(list)
 		errs = append(errs, err, killAll(ctx, list), removeFiles(sockets))
 	}
-	errs = append(errs, l.stopContainerd(ctx))
 	errs = append(errs, l.unmount())
 	errs = append(errs, l.removeNetwork(ctx))
 	for _, h := range l.Hosts() {
@@ -169,7 +170,9 @@ func removeCgroups(namespace string) error {
 }
 
 // Leftovers lists what is on the machine of a lab, up or down: namespaces,
-// links, mounts, processes, cgroups, files. After Down it is empty.
+// links, mounts, processes, cgroups, files. After Down it is empty. A process
+// counts that has the lab's directory on its command line, unless it is this
+// one or one that it runs under.
 func (l *Lab) Leftovers() ([]string, error) {
 	var left []string
 	note := func(kind string, paths ...string) {
@@ -197,11 +200,25 @@ func (l *Lab) Leftovers() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	callers := ancestry(all, os.Getpid())
 	for _, p := range all {
 		args := arguments(p.pid)
-		if p.pid != os.Getpid() && slices.ContainsFunc(args[min(1, len(args)):], func(arg string) bool { return under(l.cfg.Dir, arg) }) {
+		if !callers[p.pid] && slices.ContainsFunc(args[min(1, len(args)):], func(arg string) bool { return under(l.cfg.Dir, arg) }) {
 			left = append(left, fmt.Sprintf("process %d %s", p.pid, strings.Join(args, " ")))
 		}
 	}
 	return left, nil
+}
+
+// ancestry is a process and every process above it.
+func ancestry(all []process, pid int) map[int]bool {
+	parents := map[int]int{}
+	for _, p := range all {
+		parents[p.pid] = p.parent
+	}
+	line := map[int]bool{}
+	for ; pid > 0 && !line[pid]; pid = parents[pid] {
+		line[pid] = true
+	}
+	return line
 }

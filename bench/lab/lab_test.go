@@ -101,3 +101,16 @@ func TestFollows(t *testing.T) {
 		t.Error("wrong flags found")
 	}
 }
+
+func TestAncestry(t *testing.T) {
+	all := []process{{pid: 1}, {pid: 5, parent: 1}, {pid: 7, parent: 5}, {pid: 8, parent: 5}}
+	line := ancestry(all, 7)
+	for pid, want := range map[int]bool{1: true, 5: true, 7: true, 8: false} {
+		if line[pid] != want {
+			t.Errorf("process %d runs above 7: %v", pid, line[pid])
+		}
+	}
+	if len(ancestry([]process{{pid: 2, parent: 3}, {pid: 3, parent: 2}}, 2)) != 2 {
+		t.Error("a circle of parents has no end")
+	}
+}
