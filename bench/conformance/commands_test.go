@@ -84,7 +84,7 @@ func (s scripts) eventually(ts *testscript.TestScript, neg bool, args []string) 
 		out.Reset()
 		complaints.Reset()
 		cmd := exec.Command(s.program(ts, args[1]), args[2:]...)
-		cmd.Stdout, cmd.Stderr, cmd.Env = &out, &complaints, s.env(ts)
+		cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = ts.MkAbs("."), &out, &complaints, s.env(ts)
 		err := cmd.Run()
 		if err == nil && wanted.Match(out.Bytes()) != without {
 			break
@@ -113,7 +113,7 @@ func (s scripts) program(ts *testscript.TestScript, name string) string {
 
 func (s scripts) env(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "DOCKER_HOST", "DOCKER_CONFIG", "HOME"} {
+	for _, name := range []string{"PATH", "DOCKER_HOST", "DOCKER_CONFIG", "HOME", "H1", "H2", "H3"} {
 		env = append(env, name+"="+ts.Getenv(name))
 	}
 	return env

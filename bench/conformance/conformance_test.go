@@ -5,11 +5,14 @@ package conformance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,24 +114,34 @@ func params(l *lab.Lab, c client, registry string) testscript.Params {
 	}
 }
 
-// nothingLeft checks that scripts removed what they made, so that the next CLI
-// starts with the lab that the first had.
+// nothingLeft checks that scripts removed what they made, and removes what a
+// failed one left, so that the next CLI starts with the lab that the first had.
 func nothingLeft(t *testing.T, l *lab.Lab) {
 	h := l.Hosts()[0]
-	for _, path := range []string{"/services", "/tasks", `/networks?filters={"scope":{"swarm":true},"type":{"custom":true}}`} {
-		labtest.Eventually(t, 30*time.Second, "nothing left of "+path, func() error {
-			var left []struct{ Name, ID string }
-			if err := h.Call(t.Context(), http.MethodGet, path, nil, &left); err != nil {
-				return err
-			}
-			for _, one := range left {
-				if one.Name != "ingress" {
-					return errors.New("left: " + one.Name + " " + one.ID)
-				}
-			}
-			return nil
-		})
+	type object struct{ ID, Id, Name string }
+	made := func(path string) (left []object, err error) {
+		err = h.Call(t.Context(), http.MethodGet, path, nil, &left)
+		return slices.DeleteFunc(left, func(o object) bool { return o.Name == "ingress" }), err
 	}
+	for kind, list := range map[string]string{"/services/": "/services", "/networks/": "/networks?" + url.Values{"filters": {`{"driver":{"overlay":true}}`}}.Encode()} {
+		left, err := made(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range left {
+			t.Errorf("scripts left %+v", o)
+			labtest.Eventually(t, 30*time.Second, "remove it", func() error {
+				return h.Call(t.Context(), http.MethodDelete, kind+o.ID+o.Id, nil, nil)
+			})
+		}
+	}
+	labtest.Eventually(t, 30*time.Second, "no task is left", func() error {
+		left, err := made("/tasks")
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%d tasks are left", len(left))
+		}
+		return err
+	})
 }
 
 // fetch is one request on a connection of its own.

@@ -84,7 +84,8 @@ func inVM(pkg, program string) Result {
 }
 
 func conformance() Result {
-	return goTest(nil, "-tags", "lab", "-count=1", "-timeout", "15m", "./bench/conformance")
+	require := "SHOAL_REQUIRE=root,netns,vxlan,nft,containerd,docker-cli,docker-registry"
+	return goTest([]string{require}, "-tags", "lab", "-count=1", "-parallel", "8", "-timeout", "15m", "./bench/conformance")
 }
 
 func sim() Result { return goTest(nil, "-count=1", "-short", "./bench/sim") }
