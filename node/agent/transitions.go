@@ -79,8 +79,20 @@ func (w *worker) start(ctx context.Context, t *api.Task) {
 	}
 	w.mu.Lock()
 	w.local.Status.ContainerStatus = &swarm.ContainerStatus{ContainerID: ContainerID(t.ID), PID: pid}
+	w.local.Status.PortStatus = swarm.PortStatus{Ports: hostPorts(t)}
 	w.mu.Unlock()
 	w.persist()
+}
+
+// hostPorts are the ports that the task has on this host alone, as a user is told
+// them.
+func hostPorts(t *api.Task) (ports []swarm.PortConfig) {
+	for _, p := range t.Ports {
+		if p.PublishMode == swarm.PortConfigPublishModeHost {
+			ports = append(ports, p)
+		}
+	}
+	return ports
 }
 
 // watch serves a started task until it exits or is no longer wanted: it waits
