@@ -166,7 +166,7 @@ func (o *Operator) Reach() (out complaints) {
 // running lists the addresses of a service's running tasks on a network.
 func running(v *store.View, serviceID, networkID string) (out []netip.Addr) {
 	for _, t := range v.TasksByService(serviceID) {
-		if t.Status.State != swarm.TaskStateRunning || !t.Wanted() {
+		if t.Status.State != swarm.TaskStateRunning || !t.Wanted() || down(v, t.NodeID) {
 			continue
 		}
 		for _, a := range t.NetworksAttachments {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/moby/moby/api/types/swarm"
 
@@ -67,6 +68,9 @@ func (o *Operator) Converged() (out complaints) {
 	for name, w := range services {
 		running := 0
 		for _, t := range v.TasksByService(w.id) {
+			if down(v, t.NodeID) {
+				continue // what a dead host ran is known to nobody
+			}
 			if w.taskIsFor(t) && t.Status.State == swarm.TaskStateRunning {
 				running++
 				wanted[t.ID] = true
@@ -83,6 +87,12 @@ func (o *Operator) Converged() (out complaints) {
 		h.strangers(wanted, v, &out)
 	}
 	return out
+}
+
+// down says whether the managers count a node as dead.
+func down(v *store.View, nodeID string) bool {
+	n := v.Node(nodeID)
+	return n != nil && n.Status.State == swarm.NodeStateDown
 }
 
 // nodesKnown complains unless the managers know which hosts run.
@@ -113,6 +123,13 @@ func (c *Cluster) checkTask(w wish, t *api.Task, out *complaints) {
 	}
 }
 
+func describe(t *api.Task) string {
+	if t == nil {
+		return "forgotten"
+	}
+	return fmt.Sprintf("task of %s, %s, wanted %s", t.ServiceName, t.Status.State, t.DesiredState)
+}
+
 // strangers complains about containers that run and nobody wants.
 func (h *Host) strangers(wanted map[string]bool, v *store.View, out *complaints) {
 	list, err := h.machine.runtime.List(context.Background())
@@ -122,7 +139,7 @@ func (h *Host) strangers(wanted map[string]bool, v *store.View, out *complaints)
 	for _, st := range list {
 		id := st.Labels["com.docker.swarm.task.id"]
 		if st.State == runtime.Running && !wanted[id] {
-			out.add("%s runs a container of task %s that nobody wants (known: %v)", h.name, id, v.Task(id) != nil)
+			out.add("%s runs a container of task %s that nobody wants (%s)", h.name, id, describe(v.Task(id)))
 		}
 		if st.State != runtime.Running && v.Task(id) == nil {
 			out.add("%s keeps the container of task %s, which is forgotten", h.name, id)

@@ -36,7 +36,7 @@ type Script struct {
 // NewScript returns a script for a cluster.
 func NewScript(c *Cluster, seed uint64, log func(string, ...any)) *Script {
 	op := NewOperator(c, rand.New(rand.NewPCG(seed, 2)))
-	return &Script{c: c, op: op, rng: rand.New(rand.NewPCG(seed, 3)), Rest: 90 * time.Second, Log: log}
+	return &Script{c: c, op: op, rng: rand.New(rand.NewPCG(seed, 3)), Rest: 45 * time.Second, Log: log}
 }
 
 // spec draws a service.
