@@ -2,13 +2,13 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
 	"shoal/dataplane/lb"
-	"shoal/overlay/endpoint"
 )
 
 // AlgorithmLabel is the service label that chooses the balancing algorithm.
@@ -34,98 +34,70 @@ func (c *compiler) published() []publication {
 }
 
 // balancers gives every local task the virtual IPs of its networks in its own
-// namespace, and the ingress namespace the published ports.
+// namespace, and the ingress namespace the published ports. Tasks on the same
+// networks share the same list, which nobody may change.
 func (c *compiler) balancers() []lb.Desired {
 	var out []lb.Desired
+	virtual := map[string][]lb.Service{}
 	for _, n := range c.used {
 		if n == c.ingress {
-			out = append(out, c.mesh())
+			out = append(out, c.meshBalancer())
+			continue
 		}
+		virtual[n.ID] = c.virtualIPs(n.ID)
 	}
 	for _, l := range c.in.Local {
 		d := lb.Desired{Namespace: l.Namespace}
 		for _, a := range l.Task.NetworksAttachments {
-			d.Services = append(d.Services, c.virtualIPs(a.Network.ID)...)
+			if d.Services == nil {
+				d.Services = slices.Clip(virtual[a.Network.ID])
+				continue
+			}
+			d.Services = append(d.Services, virtual[a.Network.ID]...)
 		}
 		out = append(out, d)
 	}
 	return out
 }
 
-// mesh is the routing mesh of this node: what the host sends to the ingress
-// namespace is spread over the tasks' ingress addresses.
-func (c *compiler) mesh() lb.Desired {
+// meshBalancer is the routing mesh of this node: what the host sends to the
+// ingress namespace is spread over the tasks' ingress addresses.
+func (c *compiler) meshBalancer() lb.Desired {
 	d := lb.Desired{Namespace: c.in.Self.NamespacePath(c.ingress.ID), Masquerade: true}
-	for _, p := range c.published() {
-		d.Services = append(d.Services, lb.Service{
-			Front: lb.Front{
-				Addr: meshPeer.Addr(), Port: uint16(p.port.PublishedPort), Protocol: lb.Protocol(p.port.Protocol),
-			},
-			Name:      p.service.Spec.Name,
-			Algorithm: algorithm(p.service),
-			Backends:  c.backends(p.service.ID, c.ingress.ID, uint16(p.port.TargetPort)),
-		})
+	for _, p := range c.mesh {
+		at := lb.Front{Addr: meshPeer.Addr(), Port: uint16(p.port.PublishedPort), Protocol: lb.Protocol(p.port.Protocol)}
+		d.Services = append(d.Services, c.balanced(p.service, at, c.ingress.ID, uint16(p.port.TargetPort)))
 	}
 	return d
 }
 
 // virtualIPs lists the virtual IPs of one network.
 func (c *compiler) virtualIPs(networkID string) []lb.Service {
-	if c.ingress != nil && networkID == c.ingress.ID {
-		return nil
-	}
 	var out []lb.Service
-	for _, s := range c.in.Services {
-		for _, vip := range s.Endpoint.VirtualIPs {
-			if vip.NetworkID != networkID || !vip.Addr.IsValid() {
-				continue
-			}
-			out = append(out, lb.Service{
-				Front:     lb.Front{Addr: vip.Addr.Addr()},
-				Name:      s.Spec.Name,
-				Algorithm: algorithm(s),
-				Backends:  c.backends(s.ID, networkID, 0),
-			})
-		}
+	for _, f := range c.fronts[networkID] {
+		out = append(out, c.balanced(f.service, lb.Front{Addr: f.addr}, networkID, 0))
 	}
 	return out
 }
 
-// backends lists the endpoints of a service on a network. Those on a node that
-// gossip misses are left out, unless nothing else is left and the managers have
-// not given the node up: silence alone never takes a service's last backend.
-func (c *compiler) backends(serviceID, networkID string, port uint16) []lb.Backend {
-	var heard, silent []lb.Backend
-	usable := false
-	for _, r := range c.records {
-		a, on := attachment(r, networkID)
-		if !on || r.Value.ServiceID != serviceID || c.dead[r.Owner] {
+// balanced spreads a front over the service's tasks on the network. Those that
+// rest because of their node's silence alone are left out: nobody waits for them.
+func (c *compiler) balanced(s *api.Service, at lb.Front, networkID string, port uint16) lb.Service {
+	out := lb.Service{Front: at, Name: s.Spec.Name, Algorithm: algorithm(s)}
+	for _, r := range c.spots[place{s.ID, networkID}] {
+		if r.silent && r.rests {
 			continue
 		}
-		b := lb.Backend{Port: port, Weight: 1, Draining: r.Value.State == endpoint.Draining, Task: r.Value.TaskName}
-		for _, b.Addr = range firstIPv4(a.Addrs) {
-			if c.in.Silent[r.Owner] && r.Owner != c.in.Self.ID {
-				silent = append(silent, b)
-				continue
+		b := lb.Backend{Port: port, Weight: 1, Draining: r.rests, Task: r.Value.TaskName}
+		for _, addr := range r.at.Addrs {
+			if addr.Is4() == at.Addr.Is4() {
+				b.Addr = addr
+				out.Backends = append(out.Backends, b)
+				break
 			}
-			usable = usable || !b.Draining
-			heard = append(heard, b)
 		}
 	}
-	if !usable {
-		heard = append(heard, silent...)
-	}
-	return heard
-}
-
-// firstIPv4 returns the address that IPv4 fronts are balanced to, if there is one.
-func firstIPv4(addrs []netip.Addr) []netip.Addr {
-	for i, a := range addrs {
-		if a.Is4() {
-			return addrs[i : i+1]
-		}
-	}
-	return nil
+	return out
 }
 
 func algorithm(s *api.Service) lb.Algorithm {
@@ -161,7 +133,7 @@ func (c *compiler) translations() []lb.Translation {
 
 func (c *compiler) hostTranslation() lb.Translation {
 	var t lb.Translation
-	for _, p := range c.published() {
+	for _, p := range c.mesh {
 		t.Forwards = append(t.Forwards, lb.Forward{
 			Protocol: lb.Protocol(p.port.Protocol), Port: uint16(p.port.PublishedPort),
 			To:   netip.AddrPortFrom(meshPeer.Addr(), uint16(p.port.PublishedPort)),

@@ -79,11 +79,8 @@ func (c *compiler) network(n *api.Network) vxlan.Network {
 			Addrs: []netip.Prefix{addr}, MAC: MAC(addr.Addr()), HostAddr: meshHost, PeerAddr: meshPeer,
 		}
 	}
-	for _, r := range c.records {
-		a, on := attachment(r, n.ID)
-		if on && r.Owner != self.ID {
-			out.Peers = append(out.Peers, vxlan.Peer{Addrs: a.Addrs, MAC: a.MAC, VTEP: r.Value.VTEP})
-		}
+	for _, r := range c.remote[n.ID] {
+		out.Peers = append(out.Peers, vxlan.Peer{Addrs: r.at.Addrs, MAC: r.at.MAC, VTEP: r.Value.VTEP})
 	}
 	return out
 }

@@ -86,12 +86,32 @@ type compiler struct {
 	networks map[string]*api.Network
 	used     []*api.Network // the networks this node takes part in, by id
 	ingress  *api.Network
-	records  []endpoint.Record
-	dead     map[string]bool // owners that managers count as down
+	dead     map[string]bool // other owners that managers count as down
+	mesh     []publication   // the ports of the routing mesh
+
+	remote   map[string][]spot // other nodes' records, by network
+	spots    map[place][]spot  // the records of owners that are not dead
+	attached map[string][]attached
+	fronts   map[string][]front
+}
+
+// attached is a service whose tasks are on a network.
+type attached struct {
+	service *api.Service
+	aliases []string
+}
+
+// front is a service's virtual IP on a network.
+type front struct {
+	service *api.Service
+	addr    netip.Addr
 }
 
 func newCompiler(in Input) *compiler {
-	c := &compiler{in: in, networks: map[string]*api.Network{}, dead: map[string]bool{}}
+	c := &compiler{
+		in: in, networks: map[string]*api.Network{}, dead: map[string]bool{}, remote: map[string][]spot{},
+		spots: map[place][]spot{}, attached: map[string][]attached{}, fronts: map[string][]front{},
+	}
 	for _, n := range in.Networks {
 		c.networks[n.ID] = n
 		if n.Spec.Ingress {
@@ -99,27 +119,18 @@ func newCompiler(in Input) *compiler {
 		}
 	}
 	for _, n := range in.Nodes {
-		if n.Status.State == "down" {
+		if n.Status.State == "down" && n.ID != in.Self.ID { // the node itself knows better
 			c.dead[n.ID] = true
 		}
 	}
 	c.in.Local = slices.Clone(in.Local)
 	slices.SortFunc(c.in.Local, func(a, b Local) int { return cmp.Compare(a.Task.ID, b.Task.ID) })
-	c.in.Services = slices.Clone(in.Services)
-	slices.SortFunc(c.in.Services, func(a, b *api.Service) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
-	c.records = slices.Clone(in.Records)
-	slices.SortFunc(c.records, compareRecords)
+	c.in.Services = sortServices(in.Services)
+	c.index(in.Records)
+	c.indexServices()
+	c.mesh = c.published()
 	c.findUsed()
 	return c
-}
-
-func compareRecords(a, b endpoint.Record) int {
-	return cmp.Or(
-		cmp.Compare(a.Value.ServiceName, b.Value.ServiceName),
-		cmp.Compare(a.Value.Slot, b.Value.Slot),
-		cmp.Compare(a.Owner, b.Owner),
-		cmp.Compare(a.Key, b.Key),
-	)
 }
 
 // findUsed lists the networks that need a namespace here: those of local tasks,
@@ -131,7 +142,7 @@ func (c *compiler) findUsed() {
 			used[a.Network.ID] = true
 		}
 	}
-	if c.ingress != nil && (len(c.published()) > 0 || used[c.ingress.ID]) {
+	if c.ingress != nil && len(c.mesh) > 0 {
 		used[c.ingress.ID] = true
 	}
 	for id := range used {
@@ -140,14 +151,4 @@ func (c *compiler) findUsed() {
 		}
 	}
 	slices.SortFunc(c.used, func(a, b *api.Network) int { return cmp.Compare(a.ID, b.ID) })
-}
-
-// attachment returns where a record sits on a network.
-func attachment(r endpoint.Record, networkID string) (endpoint.Attachment, bool) {
-	for _, a := range r.Value.Attachments {
-		if a.NetworkID == networkID {
-			return a, true
-		}
-	}
-	return endpoint.Attachment{}, false
 }
