@@ -15,7 +15,7 @@ type place struct{ serviceID, networkID string }
 // spot is where one record sits on one network. Rests says that it gets nothing
 // new: it drains, or its node is silent while others can do the work.
 type spot struct {
-	endpoint.Record
+	*endpoint.Record
 	at     endpoint.Attachment
 	silent bool
 	rests  bool
@@ -24,10 +24,13 @@ type spot struct {
 // index sorts the records by network and by service, so that no question about
 // one of them looks at all.
 func (c *compiler) index(records []endpoint.Record) {
-	records = slices.Clone(records)
-	slices.SortFunc(records, compareRecords)
-	holders := c.holders(records)
-	for i, r := range records {
+	sorted := make([]*endpoint.Record, len(records))
+	for i := range records {
+		sorted[i] = &records[i]
+	}
+	slices.SortFunc(sorted, compareRecords)
+	holders := c.holders(sorted)
+	for i, r := range sorted {
 		for _, a := range r.Value.Attachments {
 			held := slices.ContainsFunc(a.Addrs, func(addr netip.Addr) bool { return holders[seat{a.NetworkID, addr}] == i })
 			if !held {
@@ -57,7 +60,7 @@ type seat struct {
 // holders says which record an address belongs to. For a moment two can claim
 // it: the one of a task that went, and the one of a task that was given its
 // address since. No kernel table takes both.
-func (c *compiler) holders(records []endpoint.Record) map[seat]int {
+func (c *compiler) holders(records []*endpoint.Record) map[seat]int {
 	holders := make(map[seat]int, len(records))
 	for i, r := range records {
 		for _, a := range r.Value.Attachments {
@@ -73,7 +76,7 @@ func (c *compiler) holders(records []endpoint.Record) map[seat]int {
 }
 
 // trust says how likely a record is the one that an address belongs to now.
-func (c *compiler) trust(r endpoint.Record) int {
+func (c *compiler) trust(r *endpoint.Record) int {
 	switch {
 	case r.Owner == c.in.Self.ID && r.Value.State == endpoint.Ready:
 		return 4
@@ -99,7 +102,7 @@ func rest(spots []spot) {
 	}
 }
 
-func compareRecords(a, b endpoint.Record) int {
+func compareRecords(a, b *endpoint.Record) int {
 	return cmp.Or(
 		cmp.Compare(a.Value.ServiceName, b.Value.ServiceName),
 		cmp.Compare(a.Value.Slot, b.Value.Slot),
