@@ -29,12 +29,47 @@ func (m *Manager) watchManagers(ctx context.Context) error {
 				m.cfg.Logger.Warn("the managers' status was not recorded", "error", err)
 			}
 		}
+		m.dismiss(ctx)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
 	}
+}
+
+// dismiss takes managers that were demoted or removed out of the Raft group. A
+// leader that is to go hands over first: the next one dismisses it.
+func (m *Manager) dismiss(ctx context.Context) {
+	view := m.store.View()
+	if view.Cluster() == nil {
+		return // nothing is founded yet, so nobody can have been demoted
+	}
+	for _, id := range dismissed(view.Nodes(), m.raft.Members()) {
+		var err error
+		if id == m.cfg.NodeID {
+			err = m.raft.TransferLeadership(ctx)
+		} else {
+			err = m.raft.RemoveServer(ctx, id)
+		}
+		if err != nil && ctx.Err() == nil {
+			m.cfg.Logger.Warn("a manager that is to go is still one", "node", m.hostname(id), "error", err)
+		}
+	}
+}
+
+// dismissed lists the members of the Raft group that are not to be managers.
+func dismissed(nodes []*api.Node, members []raftnode.Member) (ids []string) {
+	managers := map[string]bool{}
+	for _, n := range nodes {
+		managers[n.ID] = n.Spec.Role == swarm.NodeRoleManager
+	}
+	for _, member := range members {
+		if !managers[member.ID] {
+			ids = append(ids, member.ID)
+		}
+	}
+	return ids
 }
 
 // managerStatus returns what must change for the nodes to say what Raft knows.

@@ -139,6 +139,7 @@ func (d *Daemon) router() http.Handler {
 	d.engine.Mount(rt)
 	cluster.Mount(rt)
 	d.mountViews(rt)
+	mountProfiles(rt)
 	return d.whenCaughtUp(rt)
 }
 

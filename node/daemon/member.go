@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -34,6 +35,7 @@ type member struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	leaving bool // set before close: nothing of the cluster is to stay
+	turning atomic.Bool
 
 	mu    sync.Mutex
 	net   *overlayMember // nil until the managers have told this node of itself
@@ -90,10 +92,7 @@ func (m *member) goRun(loop func() error) {
 	go func() {
 		defer m.wg.Done()
 		if err := loop(); err != nil && !errors.Is(err, context.Canceled) {
-			select {
-			case m.d.fatal <- err:
-			default:
-			}
+			m.d.fail(err)
 		}
 	}()
 }
@@ -170,6 +169,7 @@ func (m *member) learn(a api.Assignment) {
 	}
 	m.net.join(peers)
 	m.rememberManagers(managers)
+	m.followRole(assigned.Nodes[m.state.NodeID])
 }
 
 func (m *member) rememberManagers(managers []string) {

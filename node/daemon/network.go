@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/moby/moby/api/types/swarm"
+
 	"shoal/control/api"
 	"shoal/control/ca"
 	"shoal/dataplane/nft"
@@ -28,9 +30,9 @@ const gossipPort = 7946
 // UDP (8), VXLAN (8) and inner Ethernet header (14), RFC 7348.
 const vxlanOverhead = 50
 
-// firstContact bounds how long a node that comes back waits to hear from another
-// one before it changes what an earlier run left in the kernel: what it does not
-// know yet must not be taken for gone.
+// firstContact bounds how long a node that comes back waits to hear from the
+// others before it changes what an earlier run left in the kernel: what it does
+// not know yet must not be taken for gone.
 const firstContact = 3 * time.Second
 
 // restoreTimeout bounds how long other nodes go on with what they knew of a node
@@ -174,17 +176,25 @@ func (n *overlayMember) run(ctx context.Context, a *agent.Agent) {
 	<-changed
 }
 
-// awaitContact returns when some other node has been heard, when there is none,
-// or after a bound.
+// awaitContact returns when the table can be taken for whole: it has been
+// compared with another node's, and every node that the managers find ready has
+// told of itself. A node without a past returns at once, for it has nothing to
+// lose, and so does one that is alone. A bound ends the wait for nodes that do
+// not speak.
 func (n *overlayMember) awaitContact(ctx context.Context, a *agent.Agent) {
+	if n.table.At().Epoch <= 1 || len(a.Assigned().Nodes) <= 1 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, firstContact)
 	defer cancel()
-	if len(a.Assigned().Nodes) <= 1 {
+	select {
+	case <-n.gossip.Compared():
+	case <-ctx.Done():
 		return
 	}
 	for {
 		changed := n.table.Changed()
-		if len(n.table.Owners()) > 1 {
+		if n.tableWhole(a) {
 			return
 		}
 		select {
@@ -193,6 +203,16 @@ func (n *overlayMember) awaitContact(ctx context.Context, a *agent.Agent) {
 			return
 		}
 	}
+}
+
+func (n *overlayMember) tableWhole(a *agent.Agent) bool {
+	view := n.table.View()
+	for id, node := range a.Assigned().Nodes {
+		if _, known := view.Node(id); !known && id != n.self.ID && node.Status.State == swarm.NodeStateReady {
+			return false
+		}
+	}
+	return len(n.table.Behind()) == 0
 }
 
 func (n *overlayMember) join(peers []string) {
