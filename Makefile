@@ -1,6 +1,7 @@
 # Shoal. The two commands that matter: make demo, make test.
 SHELL := /bin/sh
 export CGO_ENABLED := 0
+export RUN
 HOSTS ?= 3
 VERSION := 0.1.0
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -42,7 +43,7 @@ test: setup build ## every lane: tidy, unit, lab, vm, conformance, short sim
 
 vm: setup ## run RUN="command" under a kernel that has IPVS
 	@bench/setup/packages vm
-	bench/vm/run -- sh -c '$(RUN)'
+	bench/vm/run -- sh -c "$$RUN"
 
 sim: ## the long simulation
 	go test -count=1 -timeout 30m ./bench/sim

@@ -16,10 +16,14 @@ type Lane struct {
 // labPackages have tests against a real kernel or a real containerd.
 var labPackages = []string{
 	"./overlay/netns", "./overlay/rtnl", "./dataplane/nft", "./dataplane/ipvs", "./node/runtime/containerd",
+	"./bench/lab",
 }
 
-// vmPackages are those whose tests say something new under a kernel with IPVS.
-var vmPackages = []string{"./overlay/rtnl", "./dataplane/nft", "./dataplane/ipvs"}
+// vmPackages are those whose tests say something new under a kernel with IPVS,
+// with the tests to run there.
+var vmPackages = []struct{ path, tests string }{
+	{"./overlay/rtnl", "."}, {"./dataplane/nft", "^TestLab"}, {"./dataplane/ipvs", "^TestLab"},
+}
 
 func lanes() []Lane {
 	return []Lane{
@@ -67,19 +71,19 @@ func vm() Result {
 	}
 	var all []Result
 	for _, pkg := range vmPackages {
-		path, built := compile(pkg)
+		program, built := compile(pkg.path)
 		all = append(all, built)
 		if built.Failed > 0 {
 			continue
 		}
-		all = append(all, inVM(pkg, path))
+		all = append(all, inVM(pkg.path, program, pkg.tests))
 	}
 	return sum(all...)
 }
 
-func inVM(pkg, program string) Result {
+func inVM(pkg, program, tests string) Result {
 	cmd := exec.Command("go", "tool", "test2json", "-p", pkg, "bench/vm/run", "--env", "SHOAL_REQUIRE=root,netns,vxlan,nft,ipvs", "--",
-		program, "-test.v=test2json", "-test.run", "Lab", "-test.timeout", "8m")
+		program, "-test.v=test2json", "-test.run", tests, "-test.timeout", "8m")
 	return run(cmd, nil)
 }
 
