@@ -62,6 +62,10 @@ type Gossip struct {
 	// reached is what others said about their applied views.
 	reached map[reachKey]*reach
 
+	// compared is closed once the whole table has been compared with another.
+	compared     chan struct{}
+	comparedOnce sync.Once
+
 	stats  counters
 	closed atomic.Bool
 }
@@ -94,7 +98,7 @@ func Start(cfg Config) (*Gossip, error) {
 		publishKick: make(chan struct{}, 1), joinKick: make(chan struct{}, 1),
 		known: map[string]string{}, alive: map[string]string{}, greet: map[string]struct{}{},
 		urgent: map[string]bool{}, reached: map[reachKey]*reach{},
-		appliedWake: make(chan struct{}),
+		appliedWake: make(chan struct{}), compared: make(chan struct{}),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if err := g.open(); err != nil {

@@ -92,6 +92,14 @@ func TestCrashIsNoticedAndRestartVoidsTheOldRecords(t *testing.T) {
 	cfg.Table.Hold()
 	again := c.start(cfg)
 	again.table.Set("stays", endpoint.Value{ServiceName: "web", VTEP: victim.ip})
+	select {
+	case <-again.Compared():
+		if got := len(again.table.View().Owners()); got < 3 {
+			t.Errorf("after the comparison %d owners are known", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the table is not compared with any other")
+	}
 	eventually(t, 10*time.Second, "back among the members", func() bool { return c.nodes[0].sees("node2") == Alive })
 	if _, ok := c.nodes[0].table.View().Record("node2", "old"); !ok {
 		t.Error("old records are gone before the new ones are open")

@@ -66,8 +66,16 @@ func (g *Gossip) syncWith(ctx context.Context, id string) error {
 		err = g.pull(ctx, id, nil)
 	}
 	g.stats.notePull(id, err)
+	if err == nil {
+		g.comparedOnce.Do(func() { close(g.compared) })
+	}
 	return err
 }
+
+// Compared is closed once the table holds all that some other member knew. Until
+// then it may hold anything between nothing and all of it: events of a moment
+// ago come before the tables are compared.
+func (g *Gossip) Compared() <-chan struct{} { return g.compared }
 
 // pull exchanges with a member what the two lack about the owners given, or about
 // all owners if none is given.
