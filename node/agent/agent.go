@@ -9,12 +9,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
-
-	"net/netip"
 
 	"github.com/moby/moby/api/types/swarm"
 
@@ -80,7 +81,7 @@ type Agent struct {
 	dirty    map[string]swarm.TaskStatus // statuses not yet reported
 	wake     chan struct{}               // a status became dirty
 	saves    chan struct{}
-	restored sync.WaitGroup // tasks of an earlier run that are not yet back in the table
+	earlier  []*worker // those of an earlier run's tasks
 }
 
 // New returns an Agent that knows what its directory tells of an earlier run.
@@ -104,6 +105,7 @@ func (a *Agent) Run(ctx context.Context, started chan<- struct{}) error {
 	a.mu.Lock()
 	a.ctx = ctx
 	a.syncWorkers()
+	a.earlier = slices.Collect(maps.Values(a.workers))
 	a.mu.Unlock()
 	close(started) // the workers of an earlier run's tasks exist, see Restored
 	defer a.wg.Wait()
@@ -140,15 +142,10 @@ func (a *Agent) Apply(m api.Assignment) error {
 // newest form of its task, nil when it is no longer assigned.
 func (a *Agent) syncWorkers() {
 	for id, t := range a.assigned.Tasks {
-		w := a.workers[id]
-		if w == nil {
-			w = newWorker(a, t)
-			a.workers[id] = w
-			a.restored.Add(1)
-			a.wg.Add(1)
-			go func() { defer a.wg.Done(); w.run(a.ctx) }()
+		if a.workers[id] == nil {
+			a.employ(newWorker(a, id, t))
 		}
-		w.set(t)
+		a.workers[id].set(t)
 	}
 	for id, w := range a.workers {
 		if a.assigned.Tasks[id] == nil {
@@ -157,14 +154,26 @@ func (a *Agent) syncWorkers() {
 	}
 }
 
+// employ is called with mu held. After the agent's end nobody is employed.
+func (a *Agent) employ(w *worker) {
+	a.workers[w.id] = w
+	if a.ctx.Err() == nil {
+		a.wg.Go(func() { w.run(a.ctx) })
+	}
+}
+
 // Restored returns when every task that an earlier run left is published again
 // or known to have ended, or when ctx ends.
 func (a *Agent) Restored(ctx context.Context) {
-	done := make(chan struct{})
-	go func() { a.restored.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
+	a.mu.Lock()
+	earlier := a.earlier
+	a.mu.Unlock()
+	for _, w := range earlier {
+		select {
+		case <-w.back:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

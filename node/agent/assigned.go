@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"shoal/control/api"
 )
@@ -43,7 +42,9 @@ func (s *Assigned) apply(m api.Assignment) {
 		gone := op.Action == api.ActionDelete
 		switch o := op.Object.(type) {
 		case *api.Cluster:
-			s.Cluster = o
+			if s.Cluster = o; gone {
+				s.Cluster = nil
+			}
 		case *api.Task:
 			put(s.Tasks, o.ID, o, gone)
 		case *api.Network:
@@ -94,7 +95,37 @@ func LoadAssigned(dir string) (*Assigned, error) {
 	if err := json.Unmarshal(raw, s); err != nil {
 		return nil, fmt.Errorf("assignments of an earlier run in %s: %w", path, err)
 	}
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("assignments of an earlier run in %s: %w", path, err)
+	}
 	return s, nil
+}
+
+// check refuses what apply cannot have written; a task's id names a directory.
+func (s *Assigned) check() error {
+	return errors.Join(
+		checkIDs("task", s.Tasks, func(t *api.Task) string { return t.ID }),
+		checkIDs("network", s.Networks, func(n *api.Network) string { return n.ID }),
+		checkIDs("service", s.Services, func(v *api.Service) string { return v.ID }),
+		checkIDs("node", s.Nodes, func(n *api.Node) string { return n.ID }),
+	)
+}
+
+func checkIDs[T any](kind string, m map[string]*T, id func(*T) string) error {
+	if m == nil {
+		return fmt.Errorf("no list of %ss", kind)
+	}
+	for key, o := range m {
+		if o == nil || id(o) != key || !validID(key) {
+			return fmt.Errorf("%s %q is damaged", kind, key)
+		}
+	}
+	return nil
+}
+
+// validID says whether an id can name a directory.
+func validID(id string) bool {
+	return filepath.IsLocal(id) && filepath.Base(id) == id && id != "."
 }
 
 func (a *Agent) save() error {
@@ -134,15 +165,8 @@ func (a *Agent) sweep() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, e := range entries {
-		id := strings.TrimSuffix(e.Name(), ".tmp")
-		if a.workers[id] != nil {
-			continue
+		if a.workers[e.Name()] == nil {
+			a.employ(newWorker(a, e.Name(), nil))
 		}
-		w := newWorker(a, nil)
-		w.id = id
-		a.workers[id] = w
-		a.wg.Add(1)
-		go func() { defer a.wg.Done(); w.run(a.ctx) }()
-		w.set(nil)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/template"
@@ -19,6 +20,9 @@ import (
 )
 
 const draining = endpoint.Draining
+
+// volumeName is what Docker takes as the name of a local volume.
+var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 // container turns the task into what the runtime is to make.
 func (w *worker) container(t *api.Task, image runtime.Image, namespace string) (runtime.Container, error) {
@@ -99,6 +103,10 @@ func (w *worker) mount(m mount.Mount, x *expander) (runtime.Mount, error) {
 		if name == "" {
 			name = ContainerID(w.id) + strings.ReplaceAll(out.Target, "/", "-")
 		}
+		if !volumeName.MatchString(name) {
+			return out, fmt.Errorf("%q includes invalid characters for a local volume name, only %q are allowed",
+				name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
+		}
 		out.Source = filepath.Join(w.a.cfg.VolumeDir, name, "_data")
 		if err := os.MkdirAll(out.Source, 0o755); err != nil {
 			return out, fmt.Errorf("volume %s: %w", name, err)
@@ -172,9 +180,10 @@ func hostsFile(t *api.Task, hostname string) string {
 
 // endpoint is what the task's record says while it takes connections.
 func (w *worker) endpoint(t *api.Task) endpoint.Value {
+	x := expander{w: w, t: t} // a template that fails has been refused before
 	v := endpoint.Value{
 		State: endpoint.Ready, ServiceID: t.ServiceID, ServiceName: t.ServiceName, TaskName: plan.TaskName(t),
-		Slot: t.Slot, ContainerID: ContainerID(t.ID), Hostname: t.Spec.ContainerSpec.Hostname, VTEP: w.a.cfg.VTEP,
+		Slot: t.Slot, ContainerID: ContainerID(t.ID), Hostname: x.expand(t.Spec.ContainerSpec.Hostname), VTEP: w.a.cfg.VTEP,
 	}
 	for _, p := range t.Ports {
 		v.Ports = append(v.Ports, endpoint.Port{Name: p.Name, Protocol: string(p.Protocol), Port: uint16(p.TargetPort)})

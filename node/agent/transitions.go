@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -28,13 +29,16 @@ const (
 
 // prepare makes everything a start needs: image, namespace, container.
 func (w *worker) prepare(ctx context.Context, t *api.Task) {
-	w.advance(swarm.TaskStatePreparing, "preparing")
+	if api.Rank(w.status().State) < api.Rank(swarm.TaskStatePreparing) { // or it is made again after a restart
+		w.advance(swarm.TaskStatePreparing, "preparing")
+	}
 	err := w.interruptible(ctx, func(ctx context.Context) error { return w.make(ctx, t) })
 	switch {
 	case ctx.Err() != nil || w.unwanted():
 	case err != nil:
 		w.fail(swarm.TaskStateRejected, err)
 	default:
+		w.made = true
 		w.advance(swarm.TaskStateReady, "prepared")
 	}
 }
@@ -98,15 +102,16 @@ func hostPorts(t *api.Task) (ports []swarm.PortConfig) {
 // watch serves a started task until it exits or is no longer wanted: it waits
 // until the task accepts connections, publishes it, and notices its end.
 func (w *worker) watch(ctx context.Context, t *api.Task) {
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	exited := make(chan exit, 1)
-	go func() {
+	exited, ready := make(chan exit, 1), make(chan struct{})
+	helpers.Go(func() {
 		st, err := w.a.cfg.Runtime.Wait(ctx, ContainerID(w.id))
 		exited <- exit{st, err}
-	}()
-	ready := make(chan struct{})
-	go func() { defer close(ready); w.awaitAccept(ctx, t) }()
+	})
+	helpers.Go(func() { defer close(ready); w.awaitAccept(ctx, t) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -116,9 +121,11 @@ func (w *worker) watch(ctx context.Context, t *api.Task) {
 			return
 		case <-ready:
 			ready = nil
-			w.serve(t)
+			if ctx.Err() == nil && !w.unwanted() {
+				w.serve(t)
+			}
 		case <-w.changed:
-			if task, _ := w.current(); task == nil || !task.Wanted() {
+			if w.unwanted() {
 				return
 			}
 		}
@@ -141,8 +148,12 @@ func (w *worker) serve(t *api.Task) {
 }
 
 // awaitAccept returns when the task accepts connections on its ports, or after
-// a bound: a task that never listens is not held back for ever.
+// a bound: a task that never listens is not held back for ever, and one that was
+// running before this node's restart not at all.
 func (w *worker) awaitAccept(ctx context.Context, t *api.Task) {
+	if w.status().State == swarm.TaskStateRunning {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	ports := listenPorts(t)
@@ -220,6 +231,7 @@ func (w *worker) shutDown(ctx context.Context, t *api.Task) {
 		}
 	}
 	if ctx.Err() == nil {
+		w.settled()
 		w.a.cfg.Network.SetLive(w.id, false)
 		w.advance(swarm.TaskStateShutdown, "shutdown")
 	}
@@ -229,6 +241,7 @@ func (w *worker) drain(ctx context.Context, t *api.Task) {
 	v := w.endpoint(t)
 	v.State = draining
 	w.a.cfg.Endpoints.Publish(w.id, v)
+	w.settled()
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	if missing := w.a.cfg.Endpoints.Settle(ctx, w.id); len(missing) > 0 {
@@ -257,13 +270,10 @@ func (w *worker) resume(ctx context.Context) error {
 		return nil
 	}
 	if api.Rank(state) < api.Rank(swarm.TaskStateStarting) {
-		// Whatever was half made is made again; accepted is where that begins.
-		w.mu.Lock()
-		w.local.Status.State = swarm.TaskStateAccepted
-		w.mu.Unlock()
-		return nil
+		w.a.report(w.id, w.status())
+		return nil // whatever was half made is made again
 	}
-	st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id))
+	st, err := w.found(ctx)
 	if err != nil {
 		return fmt.Errorf("after a restart of the node: %w", err)
 	}
@@ -272,11 +282,24 @@ func (w *worker) resume(ctx context.Context) error {
 	}
 	if st.State == runtime.Running {
 		if _, err := w.a.cfg.Network.Attach(ctx, task); err != nil {
-			return err
+			return fmt.Errorf("network of task %s after a restart of the node: %w", w.id, err)
 		}
-		w.a.report(w.id, w.status())
 	}
+	w.a.report(w.id, w.status())
 	return nil
+}
+
+// found asks the runtime for the task's container until it has an answer: a
+// runtime that is not up yet says nothing about the task.
+func (w *worker) found(ctx context.Context) (runtime.Status, error) {
+	for {
+		st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id))
+		if err == nil || errdefs.IsNotFound(err) || ctx.Err() != nil {
+			return st, err
+		}
+		w.a.cfg.Logger.Warn("the runtime does not answer for a task of an earlier run", "task", w.id, "error", err)
+		pause(ctx, retryDelay)
+	}
 }
 
 // interruptible runs f with a context that also ends when the task is no longer wanted.

@@ -28,7 +28,9 @@ type worker struct {
 	seen    *api.Task // the last assigned form, kept for cleaning up
 	local   local
 	changed chan struct{} // holds one token after every set
-	settled func()        // says once that the task is where a restart found it
+	back    chan struct{} // closed by settled, once: the task is where a restart found it
+	settled func()
+	made    bool // everything that a start needs was made by this run
 }
 
 // local is what a node must remember of a task to go on after a restart.
@@ -38,11 +40,9 @@ type local struct {
 	Detached bool
 }
 
-func newWorker(a *Agent, t *api.Task) *worker {
-	w := &worker{a: a, task: t, seen: t, changed: make(chan struct{}, 1), settled: func() {}}
-	if t != nil {
-		w.id, w.settled = t.ID, sync.OnceFunc(a.restored.Done)
-	}
+func newWorker(a *Agent, id string, t *api.Task) *worker {
+	w := &worker{a: a, id: id, task: t, seen: t, changed: make(chan struct{}, 1), back: make(chan struct{})}
+	w.settled = sync.OnceFunc(func() { close(w.back) })
 	return w
 }
 
@@ -110,12 +110,12 @@ func (w *worker) step(ctx context.Context, t *api.Task) {
 	state := w.status().State
 	switch {
 	case api.Terminal(state):
-		w.settleDown(ctx)
+		w.settleDown(ctx, t)
 	case !t.Wanted():
 		w.shutDown(ctx, t)
 	case state == "":
 		w.advance(swarm.TaskStateAccepted, "accepted")
-	case api.Rank(state) < api.Rank(swarm.TaskStateReady):
+	case api.Rank(state) < api.Rank(swarm.TaskStateStarting) && !w.made:
 		w.prepare(ctx, t)
 	case api.Rank(state) < api.Rank(swarm.TaskStateStarting):
 		if api.Rank(t.DesiredState) < api.Rank(swarm.TaskStateRunning) {
@@ -136,17 +136,27 @@ func (w *worker) wait(ctx context.Context) {
 }
 
 // settleDown frees what a finished task no longer needs and waits for its end.
-func (w *worker) settleDown(ctx context.Context) {
+// The container of a task that failed for another reason than its exit may
+// still run.
+func (w *worker) settleDown(ctx context.Context, t *api.Task) {
 	if !w.local.Detached {
 		w.a.cfg.Endpoints.Withdraw(w.id)
-		if err := w.a.cfg.Network.Detach(ctx, w.id); err != nil {
-			w.a.cfg.Logger.Error("a finished task keeps its namespace", "task", w.id, "error", err)
-		} else {
-			w.mu.Lock()
-			w.local.Detached = true
-			w.mu.Unlock()
-			w.persist()
+		err := ignoreMissing(w.a.cfg.Runtime.Stop(ctx, ContainerID(w.id), grace(t)))
+		if err == nil {
+			err = w.a.cfg.Network.Detach(ctx, w.id)
 		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			w.a.cfg.Logger.Error("a finished task keeps its namespace", "task", w.id, "error", err)
+			pause(ctx, retryDelay)
+			return
+		}
+		w.mu.Lock()
+		w.local.Detached = true
+		w.mu.Unlock()
+		w.persist()
 	}
 	w.wait(ctx)
 }
@@ -227,10 +237,12 @@ func (w *worker) load() error {
 	if err != nil {
 		return fmt.Errorf("the task's state of an earlier run: %w", err)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := json.Unmarshal(raw, &w.local); err != nil {
+	var l local
+	if err := json.Unmarshal(raw, &l); err != nil {
 		return fmt.Errorf("the task's state of an earlier run in %s: %w", w.dir(), err)
 	}
+	w.mu.Lock()
+	w.local = l
+	w.mu.Unlock()
 	return nil
 }
