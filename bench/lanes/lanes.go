@@ -16,6 +16,7 @@ type Lane struct {
 // labPackages have tests against a real kernel or a real containerd.
 var labPackages = []string{
 	"./overlay/netns", "./overlay/rtnl", "./dataplane/nft", "./dataplane/ipvs", "./node/runtime/containerd",
+	"./bench/e2e",
 	"./bench/lab",
 }
 
