@@ -153,6 +153,7 @@ func (g *Gossip) serfConfig() *serf.Config {
 	ml.SuspicionMult, ml.SuspicionMaxTimeoutMult = p.SuspicionMult, suspicionMaxMult
 	ml.AwarenessMaxMultiplier = 4
 	ml.GossipInterval = p.GossipInterval
+	ml.PushPullInterval = 2 * p.SyncInterval // what of the membership was missed
 	ml.TCPTimeout = p.StreamTimeout
 	ml.UDPBufferSize = packetBytes
 	ml.HandoffQueueDepth = packetsQueued

@@ -176,17 +176,27 @@ func (g *Gossip) rejoinLoop() {
 // rejoinMax bounds how many addresses are tried at once.
 const rejoinMax = 5
 
+// rejoinTargets are whom to join now. Among live members that is one that failed,
+// or one that was named and never seen: the news of a member are told only a few
+// times by whoever hears them first, so a node that joined at the same time as
+// others can miss them.
 func (g *Gossip) rejoinTargets() []string {
-	failed := map[string]bool{}
+	missing, seen := map[string]bool{}, map[string]bool{}
 	for _, m := range g.Members() {
+		seen[m.Addr] = true
 		if m.State == Failed {
-			failed[m.Addr] = true
+			missing[m.Addr] = true
 		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.alive) > 0 {
-		return pick(slices.Collect(maps.Keys(failed)), 1)
+		for _, a := range g.seeds {
+			if !seen[a] {
+				missing[a] = true
+			}
+		}
+		return pick(slices.Collect(maps.Keys(missing)), 1)
 	}
 	all := slices.Clone(g.seeds)
 	all = slices.AppendSeq(all, maps.Values(g.known))
@@ -238,6 +248,8 @@ func (g *Gossip) joinOne(ctx context.Context, addr string) error {
 func (g *Gossip) Forget(ctx context.Context, nodeID string) error {
 	g.table.Forget(nodeID)
 	g.mu.Lock()
+	gone := g.known[nodeID]
+	g.seeds = slices.DeleteFunc(g.seeds, func(a string) bool { return a == gone })
 	delete(g.known, nodeID)
 	g.mu.Unlock()
 	done := make(chan error, 1)
