@@ -55,17 +55,23 @@ func trample(w *world) {
 		name   string
 		script string
 	}{
-		{"balancer", `nft list tables | grep shoal_ | while read -r _ family table; do nft delete table $family $table; done
-			[ ! -e /proc/net/ip_vs ] || ipvsadm -C`},
-		{"forwarding", `for link in $(links vx); do
-				bridge fdb show dev $link | grep -v permanent | while read -r mac rest; do bridge fdb del $mac dev $link master 2>/dev/null; done
-				bridge fdb show dev $link | grep dst | while read -r mac rest; do bridge fdb del $mac dev $link self 2>/dev/null; done
-			done; for link in $(links vx br0); do ip neigh flush dev $link nud permanent; done`},
-		{"mesh", `for link in $(links lb0); do ip link del $link; done`},
-		{"overlay", `for link in $(links vx); do ip link del $link; done`},
-		{"bridge", `for link in $(links br0); do ip link del $link; done`},
-		{"tasks", `for link in $(links sv sg); do ip link del $link; done`},
-		{"gateway", `for link in $(links shoal_gw); do ip link del $link; done`},
+		{"balancer", `nft list tables | grep shoal_ | while read -r _ family table; do
+				nft delete table $family $table 2>/dev/null && echo $table
+			done
+			[ ! -e /proc/net/ip_vs ] || ! ipvsadm -Sn | grep -q . || { ipvsadm -C && echo ipvs; }`},
+		{"forwarding", `for link in $(links vx); do bridge fdb show dev $link | while read -r mac rest; do
+				case $rest in
+				*permanent*) ;;
+				*dst*) bridge fdb del $mac dev $link self 2>/dev/null && echo $mac ;;
+				*master*) bridge fdb del $mac dev $link master 2>/dev/null && echo $mac ;;
+				esac
+			done; done
+			for link in $(links vx br0); do ip neigh flush dev $link nud permanent 2>/dev/null && echo $link; done`},
+		{"mesh", `cut_off lb0`},
+		{"overlay", `cut_off vx`},
+		{"bridge", `cut_off br0`},
+		{"tasks", `cut_off sv sg`},
+		{"gateway", `cut_off shoal_gw`},
 	} {
 		w.damage(victim, damage.name, damage.script)
 		began := time.Now()
@@ -74,18 +80,31 @@ func trample(w *world) {
 	}
 }
 
+// prelude are the functions of damaging scripts: links lists links by how their
+// names begin, cut_off deletes them and says so. What the daemon heals or changes
+// meanwhile is no failure.
+const prelude = `
+links() { for p; do ip -o link show | sed -n "s/^[0-9]*: \($p[^:@]*\)[:@].*/\1/p"; done; }
+cut_off() { for link in $(links "$@"); do ip link del $link 2>/dev/null && echo $link; done; }
+`
+
 // damage runs a script in the host's own namespace and in every one that the
-// daemon made there. The function links lists links by how their names begin.
+// daemon made there. It prints what it damaged, which must be something.
 func (w *world) damage(h lab.Host, name, script string) {
 	w.Helper()
 	made, err := filepath.Glob(filepath.Join(h.Dir, "exec", "netns", "*"))
 	w.must(err)
-	const links = `links() { for p; do ip -o link show | sed -n "s/^[0-9]*: \($p[^:@]*\)[:@].*/\1/p"; done; }
-	`
+	var done []string
 	for _, path := range append(made, "/run/netns/"+h.Namespace) {
-		cmd := exec.Command("nsenter", "--net="+path, "sh", "-c", links+script)
-		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-			w.Errorf("damage %s in %s: %v: %s", name, path, err, strings.TrimSpace(string(out)))
+		cmd := exec.Command("nsenter", "--net="+path, "sh", "-c", prelude+script+"\ntrue")
+		out, err := cmd.Output()
+		if err != nil {
+			w.Errorf("damage %s in %s: %v", name, path, err)
 		}
+		done = append(done, strings.Fields(string(out))...)
 	}
+	if len(done) == 0 {
+		w.Errorf("%s: there was nothing to damage", name)
+	}
+	w.Logf("%s: deleted %d: %.200s", name, len(done), strings.Join(done, " "))
 }
