@@ -75,7 +75,7 @@ func (s *stage) tryStranger(ctx context.Context, h lab.Host) {
 	noCertificate := knock(ctx, h, tls.VersionTLS13)
 	oldVersion := knock(ctx, h, tls.VersionTLS12)
 	s.claim("managers talk over mutual TLS 1.3 only", noCertificate != nil && oldVersion != nil,
-		"a stranger gets: %v; TLS 1.2 gets: %v", noCertificate, oldVersion)
+		"without a certificate: %v; TLS 1.2: %v", noCertificate, oldVersion)
 }
 
 // knock opens the raft stream without a certificate, and returns how it was

@@ -42,7 +42,7 @@ func (s *stage) cutPower(ctx context.Context) error {
 		return err
 	}
 	return s.event(ctx, "the dead host's return", func(ctx context.Context, began time.Time) (time.Time, error) {
-		return s.giveBack(ctx, victim, began)
+		return s.giveBack(ctx, victim, "a dead host comes back", began)
 	})
 }
 
@@ -89,7 +89,7 @@ func (s *stage) cut(ctx context.Context, victim lab.Host, began time.Time) (time
 }
 
 // giveBack heals the lab and returns when the host answers like every other.
-func (s *stage) giveBack(ctx context.Context, h lab.Host, began time.Time) (time.Time, error) {
+func (s *stage) giveBack(ctx context.Context, h lab.Host, what string, began time.Time) (time.Time, error) {
 	if err := s.labctl(ctx, "heal"); err != nil {
 		return time.Time{}, err
 	}
@@ -98,6 +98,6 @@ func (s *stage) giveBack(ctx context.Context, h lab.Host, began time.Time) (time
 	if err != nil {
 		return time.Time{}, err
 	}
-	s.claim("a host comes back", true, "%s is ready and answers for all %d tasks after %s", h.Name, replicas, round(back.Sub(began)))
+	s.claim(what, true, "%s is ready and answers for all %d tasks after %s", h.Name, replicas, round(back.Sub(began)))
 	return back, s.prober.use(ctx, through(h), true)
 }

@@ -25,7 +25,7 @@ func (s *stage) killLeader(ctx context.Context) error {
 	if s.front.Name == leader.Name {
 		s.front = s.hosts[leader.Index%len(s.hosts)]
 	}
-	if _, err := s.netctl(ctx, s.front, "service", "create", "-d", "-q", "--name", ledger, "--replicas", "0", image); err != nil {
+	if _, err := s.netctl(ctx, s.front, "service", "create", "-d", "-q", "--no-resolve-image", "--name", ledger, "--replicas", "0", image); err != nil {
 		return err
 	}
 	s.note("a writer adds a label to %s through %s every %s; %s leads", ledger, s.front.Name, writePause, leader.Name)
@@ -41,7 +41,7 @@ func (s *stage) killLeader(ctx context.Context) error {
 		return err
 	}
 	err = s.event(ctx, "the old leader's return", func(ctx context.Context, began time.Time) (time.Time, error) {
-		return s.giveBack(ctx, leader, began)
+		return s.giveBack(ctx, leader, "a killed daemon comes back", began)
 	})
 	if err != nil {
 		return err
@@ -110,8 +110,8 @@ func (s *stage) nothingLost(ctx context.Context, w *writer) error {
 			return err
 		}
 	}
-	if refused, why := w.refused(); refused > 0 {
-		figure += fmt.Sprintf("; %d writes were not acknowledged, the first: %s", refused, why)
+	if refused, first := w.refused(); refused > 0 {
+		figure += fmt.Sprintf("; %d more were not acknowledged, the first: %v", refused, first)
 	}
 	s.claim("every acknowledged write is there", held && len(acks) > 0, "%s", figure)
 	return nil

@@ -101,7 +101,7 @@ func (s *stage) askEveryHost(ctx context.Context) error {
 			return err
 		}
 		held = held && total(counted) == asked && len(counted) == replicas
-		figures = append(figures, fmt.Sprintf("%s: %d answers of %d tasks", h.Name, total(counted), len(counted)))
+		figures = append(figures, fmt.Sprintf("%s %d of %d by %d tasks", h.Name, total(counted), asked, len(counted)))
 	}
 	s.claim("every host answers, all 6 replicas take part", held, "%s", strings.Join(figures, ", "))
 	return s.askForSolo(ctx)
@@ -120,7 +120,7 @@ func (s *stage) askForSolo(ctx context.Context) error {
 		return err
 	}
 	for _, h := range s.hosts {
-		// The first answers may still be on their way to every host's tables.
+		// A task that runs may still be on its way into every host's tables.
 		_, err := await(ctx, solo+" through "+h.Name, func() error {
 			_, err := s.seen(ctx, h, soloPort, len(tasks))
 			return err
@@ -137,7 +137,7 @@ func (s *stage) askForSolo(ctx context.Context) error {
 			return err
 		}
 		held = held && counted[only] == asked && len(counted) == 1
-		figures = append(figures, fmt.Sprintf("%s: %d answers from %s", h.Name, total(counted),
+		figures = append(figures, fmt.Sprintf("%s %d of %d by %s", h.Name, total(counted), asked,
 			strings.Join(slices.Sorted(maps.Keys(counted)), " ")))
 	}
 	s.claim("a service on "+only+" alone is answered by all hosts", held, "%s", strings.Join(figures, ", "))

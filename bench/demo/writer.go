@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -98,9 +97,6 @@ func (w *writer) acknowledged() []write {
 func (w *writer) refused() (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.failures > 0 && w.first == nil {
-		return w.failures, errors.New("unknown")
-	}
 	return w.failures, w.first
 }
 

@@ -116,6 +116,12 @@ func Open(dir string) (*Lab, error) {
 	return New(cfg)
 }
 
+// made reports whether the lab's directory exists.
+func (l *Lab) made() bool {
+	_, err := os.Lstat(l.cfg.Dir)
+	return err == nil
+}
+
 func (l *Lab) save() error {
 	raw, err := json.MarshalIndent(l.cfg, "", "\t")
 	if err != nil {
@@ -169,6 +175,11 @@ func (l *Lab) address(n int) netip.Addr {
 // every host, or, of a loose lab, when every daemon answers. After a failure
 // everything it made is taken away, except the logs, whose ends are in the error.
 func (l *Lab) Up(ctx context.Context) error {
+	for _, name := range l.namespaces() {
+		if _, err := os.Lstat(filepath.Join(netnsDir, name)); err == nil && !l.made() {
+			return fmt.Errorf("namespace %s exists already: another lab has the prefix %q", name, l.cfg.Prefix)
+		}
+	}
 	if err := os.Mkdir(l.cfg.Dir, 0o755); err != nil {
 		if errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("%s exists already: a lab is up, or was not taken down", l.cfg.Dir)
