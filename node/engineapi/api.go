@@ -20,7 +20,7 @@ type Config struct {
 	Runtime runtime.Runtime
 	// Swarm says what part the node has in a cluster, from memory.
 	Swarm func() swarm.Info
-	// Hostname, Version, RuntimeVersion, StateDir and Balancer are for info.
+	// Hostname, Version and StateDir are for info.
 	Hostname, Version, StateDir string
 	// Balancer names the load balancer in use, for info.
 	Balancer string

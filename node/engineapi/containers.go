@@ -3,6 +3,7 @@ package engineapi
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	goruntime "runtime"
 	"slices"
@@ -26,8 +27,7 @@ const (
 const defaultStopGrace = 10 * time.Second
 
 func (a *API) listContainers(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
-	filters, err := wire.ParseFilters(r, "ancestor", "before", "exited", "health", "id", "is-task", "label", "name",
-		"network", "publish", "expose", "since", "status", "volume")
+	filters, err := wire.ParseFilters(r, "ancestor", "exited", "id", "is-task", "label", "name", "status")
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,8 @@ func number(r *http.Request, name string) (int, error) {
 func containerMatches(f wire.Filters, c runtime.Status) bool {
 	task := c.Labels["com.docker.swarm.task.id"] != ""
 	return f.Prefix("id", c.ID) && f.Contains("name", "/"+c.Name) && f.Labels("label", c.Labels) &&
-		f.Exact("status", string(c.State)) && f.Exact("exited", strconv.Itoa(c.ExitCode)) &&
+		f.Exact("status", string(c.State)) &&
+		(!f.Has("exited") || c.State == runtime.Exited && f.Exact("exited", strconv.Itoa(c.ExitCode))) &&
 		(!f.Has("is-task") || f.Exact("is-task", strconv.FormatBool(task))) &&
 		(!f.Has("ancestor") || slices.ContainsFunc(f["ancestor"], func(n string) bool { return familiar(n) == familiar(c.Image) }))
 }
@@ -191,6 +192,9 @@ func (a *API) stopContainer(w http.ResponseWriter, r *http.Request, vars map[str
 		return err
 	} else if r.URL.Query().Has("t") {
 		grace = time.Duration(seconds) * time.Second
+	}
+	if grace < 0 { // the client waits as long as it takes
+		grace = math.MaxInt64
 	}
 	if err := a.cfg.Runtime.Stop(r.Context(), c.ID, grace); err != nil {
 		return kinded(err)

@@ -4,13 +4,10 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
-	"time"
 
 	"github.com/moby/moby/api/types/events"
 
-	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
 )
 
@@ -64,22 +61,25 @@ func (a *API) Emit(kind events.Type, action events.Action, id string, attributes
 	a.emit(kind, action, id, attributes)
 }
 
+// actorKinds are the filters that name whom an event is about, by id, the
+// beginning of an id, or name.
+var actorKinds = []string{"config", "container", "daemon", "image", "network", "node", "plugin", "secret", "service", "volume"}
+
 // streamEvents sends the node's and the cluster's events from now on until the
 // client leaves or the time of ?until=.
 func (a *API) streamEvents(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
-	filters, err := wire.ParseFilters(r, "type", "event", "scope", "container", "image", "network", "node",
-		"service", "secret", "config", "volume", "label", "daemon", "plugin")
+	filters, err := wire.ParseFilters(r, append(slices.Clone(actorKinds), "type", "event", "scope", "label")...)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	if text := r.URL.Query().Get("until"); text != "" {
-		seconds, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return api.Errorf(api.Invalid, "until=%q is not a time in seconds", text)
-		}
-		ctx, cancel = context.WithDeadline(ctx, time.Unix(0, int64(seconds*1e9)))
+	until, err := moment(r, "until")
+	if err != nil {
+		return err
+	}
+	if !until.IsZero() {
+		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
 	stream, err := wire.NewJSONStream(w)
@@ -136,11 +136,8 @@ func matches(f wire.Filters, m events.Message) bool {
 	if !f.Labels("label", m.Actor.Attributes) {
 		return false
 	}
-	for _, kind := range []string{"container", "image", "network", "node", "service", "secret", "config", "volume"} {
-		if !f.Has(kind) {
-			continue
-		}
-		if string(m.Type) != kind || !slices.Contains(f[kind], m.Actor.ID) && !slices.Contains(f[kind], m.Actor.Attributes["name"]) {
+	for _, kind := range actorKinds {
+		if f.Has(kind) && (string(m.Type) != kind || !f.Prefix(kind, m.Actor.ID) && !f.Exact(kind, m.Actor.Attributes["name"])) {
 			return false
 		}
 	}

@@ -1,10 +1,13 @@
 package engineapi
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +33,11 @@ func familiar(name string) string {
 }
 
 func (a *API) listImages(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
-	filters, err := wire.ParseFilters(r, "reference", "dangling", "label", "before", "since", "until")
+	filters, err := wire.ParseFilters(r, "reference", "dangling", "label")
+	if err != nil {
+		return err
+	}
+	dangling, _, err := filters.Bool("dangling")
 	if err != nil {
 		return err
 	}
@@ -38,9 +45,15 @@ func (a *API) listImages(w http.ResponseWriter, r *http.Request, _ map[string]st
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(images, func(x, y runtime.Image) int {
+		return cmp.Or(y.Created.Compare(x.Created), cmp.Compare(x.Name, y.Name))
+	})
 	byID := map[string]*image.Summary{}
 	out := []*image.Summary{}
 	for _, i := range images {
+		if dangling { // every image here has a name
+			break
+		}
 		if !referenceMatches(filters["reference"], i.Name) || !filters.Labels("label", i.Labels) {
 			continue
 		}
@@ -55,13 +68,31 @@ func (a *API) listImages(w http.ResponseWriter, r *http.Request, _ map[string]st
 	return wire.WriteJSON(w, http.StatusOK, out)
 }
 
+// names are all the names that an image has here.
+func (a *API) names(ctx context.Context, i runtime.Image) (image.Summary, error) {
+	s := image.Summary{RepoTags: []string{}, RepoDigests: []string{}}
+	images, err := a.cfg.Runtime.Images(ctx)
+	if err != nil {
+		return s, err
+	}
+	slices.SortFunc(images, func(x, y runtime.Image) int { return cmp.Compare(x.Name, y.Name) })
+	for _, other := range images {
+		if other.ID == i.ID {
+			addNames(&s, other)
+		}
+	}
+	return s, nil
+}
+
 func addNames(s *image.Summary, i runtime.Image) {
 	name := familiar(i.Name)
 	if !strings.Contains(name, "@") {
 		s.RepoTags = append(s.RepoTags, name)
 	}
 	if ref, err := reference.ParseNormalizedNamed(i.Name); err == nil && i.Digest != "" {
-		s.RepoDigests = append(s.RepoDigests, reference.FamiliarName(ref)+"@"+i.Digest)
+		if digest := reference.FamiliarName(ref) + "@" + i.Digest; !slices.Contains(s.RepoDigests, digest) {
+			s.RepoDigests = append(s.RepoDigests, digest)
+		}
 	}
 }
 
@@ -96,8 +127,10 @@ func (a *API) inspectImage(w http.ResponseWriter, r *http.Request, vars map[stri
 			cfg.ExposedPorts[p] = struct{}{}
 		}
 	}
-	s := image.Summary{}
-	addNames(&s, i)
+	s, err := a.names(r.Context(), i)
+	if err != nil {
+		return err
+	}
 	return wire.WriteJSON(w, http.StatusOK, image.InspectResponse{
 		ID: i.ID, RepoTags: s.RepoTags, RepoDigests: s.RepoDigests, Created: i.Created.Format(time.RFC3339Nano),
 		Config: &cfg, Architecture: goArch, Os: goOS, Size: i.Size, RootFS: image.RootFS{Type: "layers"},

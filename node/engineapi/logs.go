@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"shoal/control/api"
@@ -35,13 +36,22 @@ func (a *API) containerLogs(w http.ResponseWriter, r *http.Request, vars map[str
 	if err != nil {
 		return err
 	}
+	s := &logSender{frames: wire.NewFrames(w), out: out, errs: errs, stamps: wire.Bool(r, "timestamps")}
+	if s.since, err = moment(r, "since"); err != nil {
+		return err
+	}
+	if s.until, err = moment(r, "until"); err != nil {
+		return err
+	}
 	lines, err := readLog(c.LogPath, 0)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", wire.StreamType(wire.VersionOf(r), false))
 	w.WriteHeader(http.StatusOK)
-	s := &logSender{frames: wire.NewFrames(w), out: out, errs: errs, stamps: wire.Bool(r, "timestamps")}
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return nil // the client has gone
+	}
 	if err := s.send(tail(lines.lines, r.URL.Query().Get("tail"))); err != nil {
 		return nil // the client has gone
 	}
@@ -119,9 +129,26 @@ func tail(lines []logLine, n string) []logLine {
 	return lines[len(lines)-count:]
 }
 
+// moment reads a time as clients send it, in seconds since 1970 with a fraction;
+// zero when there is none.
+func moment(r *http.Request, name string) (time.Time, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" || text == "0" {
+		return time.Time{}, nil
+	}
+	whole, fraction, _ := strings.Cut(text, ".")
+	seconds, err := strconv.ParseInt(whole, 10, 64)
+	nanos, err2 := strconv.ParseUint((fraction + "000000000")[:9], 10, 32)
+	if err != nil || err2 != nil {
+		return time.Time{}, api.Errorf(api.Invalid, "%s=%q is not a time in seconds", name, text)
+	}
+	return time.Unix(seconds, int64(nanos)), nil
+}
+
 type logSender struct {
 	frames            *wire.Frames
 	out, errs, stamps bool
+	since, until      time.Time // zero for no bound
 }
 
 func (s *logSender) send(lines []logLine) error {
@@ -130,7 +157,8 @@ func (s *logSender) send(lines []logLine) error {
 		if l.Stream == "stderr" {
 			stream, wanted = wire.Stderr, s.errs
 		}
-		if !wanted {
+		early := l.Time.Before(s.since)
+		if late := !s.until.IsZero() && l.Time.After(s.until); !wanted || early || late {
 			continue
 		}
 		text := l.Log
