@@ -149,3 +149,24 @@ func TestRunEndsLoudly(t *testing.T) {
 		t.Error("Run goes on")
 	}
 }
+
+// TestWaitSeesWhatWasKept: a commit that came between the view and the reading of
+// the changes must not wait for the next one.
+func TestWaitSeesWhatWasKept(t *testing.T) {
+	s := store.New()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	session := newSession(Config{Store: s, Clock: system{}, Logger: slog.New(slog.DiscardHandler)}, s.Subscribe(ctx, subscription))
+	node := &api.Node{}
+	node.ID = "n1"
+	if err := s.Commit(1, time.Now(), []api.Op{api.Create(node)}); err != nil {
+		t.Fatal(err)
+	}
+	session.keep(<-session.changes, true)
+	if err := session.wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if session.view.Node("n1") == nil {
+		t.Error("the commit was not taken in")
+	}
+}

@@ -190,6 +190,9 @@ func (s *session) logTroubles() {
 
 // wait returns when something changed or a planner wants to look again.
 func (s *session) wait(ctx context.Context) error {
+	if len(s.kept) > 0 { // commits that came while the last look was taken
+		return s.settle(ctx)
+	}
 	var alarm <-chan time.Time
 	if next := s.next(); !next.IsZero() {
 		var stop func()
