@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func (s *stage) showNetwork(ctx context.Context) error {
 	if err := s.compareTables(ctx); err != nil {
 		return err
 	}
-	return s.trace(ctx, h)
+	return s.trace(ctx, s.client)
 }
 
 // compareTables waits until every host has the same endpoints, balances over
@@ -123,19 +124,25 @@ func view(ctx context.Context, h lab.Host, name string, out any) error {
 	return nil
 }
 
-// trace follows one packet from a task to the virtual address, and one from
-// outside to the published port.
+// trace follows a packet from a task to the virtual address, and one from
+// outside to the published port, and shows the first two ways each may take.
 func (s *stage) trace(ctx context.Context, h lab.Host) error {
-	for _, way := range [][]string{{client + ".1", web}, {"outside", webPort}} {
-		output, err := s.netctl(ctx, h, append([]string{"trace"}, way...)...)
+	published := net.JoinHostPort(h.Address.String(), webPort)
+	for _, way := range [][]string{{client + ".1", web + ":80"}, {s.lab.Outside().String(), published}} {
+		command := s.at(h, append([]string{"trace"}, way...)...)
+		if _, err := s.piped(ctx, command, "sed '/^way 3/,$d'"); err != nil {
+			return err
+		}
+		whole, err := execute(ctx, command)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		figure := fmt.Sprintf("%d lines", strings.Count(output, "\n"))
+		ways, delivered := strings.Count(whole, "\nway "), strings.Count(whole, "\n  delivered at ")
+		figure := fmt.Sprintf("%d ways, %d of them delivered", ways, delivered)
 		if err != nil {
-			figure = err.Error()
+			figure = fmt.Sprintf("%v: %s", err, strings.TrimSpace(whole))
 		}
-		s.claim("the way of a packet from "+way[0]+" to "+way[1]+" is known", err == nil, "%s", figure)
+		s.claim("trace leads from "+way[0]+" to every task of "+web, err == nil && ways == replicas && delivered == replicas, "%s", figure)
 	}
 	return nil
 }

@@ -27,6 +27,8 @@ const (
 	Managers = 3
 	// MaxHosts keeps host addresses clear of the machine's own.
 	MaxHosts = 200
+	// outside is the number of the machine's own address.
+	outside = 254
 )
 
 // Config says what lab to make. Zero values are the defaults.
@@ -155,6 +157,9 @@ func (l *Lab) Host(name string) (Host, error) {
 	}
 	return l.Hosts()[n-1], nil
 }
+
+// Outside is the machine's own address in the lab: of a client that is no host.
+func (l *Lab) Outside() netip.Addr { return l.address(outside) }
 
 // Manager reports whether the host is one of the managers.
 func (h Host) Manager() bool { return h.Index <= Managers }

@@ -69,7 +69,7 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 	return script(ctx,
 		fmt.Sprintf("ip link add %s mtu 1500 type veth peer name root mtu 1500 netns %s", l.uplink(), lan),
 		"ip -n "+lan+" link set root master br0 up",
-		fmt.Sprintf("ip addr add %s/24 dev %s", l.address(254), l.uplink()),
+		fmt.Sprintf("ip addr add %s/24 dev %s", l.Outside(), l.uplink()),
 		"ip link set "+l.uplink()+" up",
 	)
 }
