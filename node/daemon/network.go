@@ -152,13 +152,17 @@ func (n *overlayMember) lists() ([]*api.Network, []*api.Service, []*api.Node) {
 
 // run keeps the network right until ctx ends.
 func (n *overlayMember) run(ctx context.Context, a *agent.Agent) {
-	n.awaitContact(ctx, a)
-	go func() { // the old records count elsewhere until the new ones are all there
+	n.publishSelf() // the agent knows the ingress network from the earlier run
+	go func() {
+		// The old records count elsewhere until the new ones are all there. When
+		// no task has outlived the earlier run that is at once, and nobody is led
+		// to a task that died with it.
 		restored, cancel := context.WithTimeout(ctx, restoreTimeout)
 		defer cancel()
 		a.Restored(restored)
 		n.table.Open()
 	}()
+	n.awaitContact(ctx, a)
 	changed := make(chan struct{})
 	go func() {
 		defer close(changed)
