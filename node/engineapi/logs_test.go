@@ -118,4 +118,3 @@ func FuzzReadLog(f *testing.F) {
 		}
 	})
 }
-

@@ -32,10 +32,35 @@ func loadAddresses(path string) (*addresses, error) {
 	if err == nil {
 		err = json.Unmarshal(raw, a)
 	}
+	if err == nil {
+		err = a.check()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("gateway addresses in %s: %w", path, err)
 	}
 	return a, nil
+}
+
+// check refuses what save cannot have written.
+func (a *addresses) check() error {
+	if a.Taken == nil {
+		return errors.New("no list of tasks")
+	}
+	owners := make(map[netip.Addr]string, len(a.Taken))
+	for id, addr := range a.Taken {
+		if other, twice := owners[addr]; twice || !usable(addr) {
+			return fmt.Errorf("address %s of task %s is not its own (%q)", addr, id, other)
+		}
+		owners[addr] = id
+	}
+	return nil
+}
+
+// usable says whether a task may have the address: not the bridge's own, not the
+// network's, not the broadcast address.
+func usable(addr netip.Addr) bool {
+	return addr.IsValid() && plan.GatewayPrefix.Contains(addr) && plan.GatewayPrefix.Contains(addr.Next()) &&
+		plan.GatewayPrefix.Addr().Less(addr)
 }
 
 // take returns the task's address, the same one every time until free.
@@ -62,7 +87,7 @@ func (a *addresses) nextFree(used map[netip.Addr]bool) (netip.Addr, error) {
 	first := plan.GatewayPrefix.Addr().Next()
 	addr := a.Next
 	for range 1 << (32 - plan.GatewayPrefix.Bits()) {
-		if !addr.IsValid() || !plan.GatewayPrefix.Contains(addr.Next()) { // the last one is the broadcast address
+		if !usable(addr) {
 			addr = first
 		}
 		if !used[addr] {

@@ -10,9 +10,9 @@ package fabric
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -65,6 +65,10 @@ type Fabric struct {
 
 	mu     sync.Mutex
 	locals map[string]*local
+
+	// stepping is held while a step runs, and while a namespace is taken away: a
+	// step that still knew it would make it again.
+	stepping sync.Mutex
 
 	// The step's own: what was last made true, and when everything was read.
 	last     plan.Output
@@ -183,6 +187,8 @@ func (f *Fabric) SetLive(taskID string, live bool) {
 
 // Detach takes the task's namespace and gateway address away.
 func (f *Fabric) Detach(_ context.Context, taskID string) error {
+	f.stepping.Lock()
+	defer f.stepping.Unlock()
 	f.mu.Lock()
 	l := f.locals[taskID]
 	delete(f.locals, taskID)
@@ -210,14 +216,9 @@ func (f *Fabric) closeResolver(taskID string, l *local) {
 // Accepts says whether something in the task's namespace accepts connections on
 // all of the TCP ports.
 func (f *Fabric) Accepts(ctx context.Context, t *api.Task, ports []uint16) bool {
-	host := "127.0.0.1"
-	for _, a := range t.NetworksAttachments {
-		for _, p := range a.Addresses {
-			host = p.Addr().String()
-		}
-	}
 	for _, port := range ports {
-		conn, err := f.cfg.Namespaces.Dial(ctx, f.NamespacePath(t.ID), "tcp", fmt.Sprintf("%s:%d", host, port))
+		address := netip.AddrPortFrom(listenAddr(t), port).String()
+		conn, err := f.cfg.Namespaces.Dial(ctx, f.NamespacePath(t.ID), "tcp", address)
 		if err != nil {
 			return false
 		}
@@ -226,6 +227,20 @@ func (f *Fabric) Accepts(ctx context.Context, t *api.Task, ports []uint16) bool 
 		}
 	}
 	return true
+}
+
+// listenAddr is where a task is asked whether it listens: its last IPv4 address,
+// for a process may listen on some of its addresses only, and hardly on IPv6 alone.
+func listenAddr(t *api.Task) netip.Addr {
+	addr := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	for _, a := range t.NetworksAttachments {
+		for _, p := range a.Addresses {
+			if p.Addr().Is4() {
+				addr = p.Addr()
+			}
+		}
+	}
+	return addr
 }
 
 // input gathers what the plan depends on.

@@ -21,30 +21,32 @@ var resolverAddr = netip.MustParseAddr("127.0.0.11")
 
 // step makes the network what the newest records and assignments ask for. What
 // did not change since the last good step is left alone, but after a failure and
-// from time to time everything is compared with the kernel.
+// from time to time everything is compared with the kernel. Trouble in one place
+// does not keep the others from being put right.
 func (f *Fabric) step(ctx context.Context) error {
+	f.stepping.Lock()
+	defer f.stepping.Unlock()
 	view := f.cfg.View()
 	out := f.compile(view)
 	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
 	f.doubt = true // until this step has gone well
 
-	if err := f.applyOverlay(ctx, out.Overlay, full); err != nil {
-		return err
-	}
-	opened, err := f.openResolvers(ctx)
-	if err != nil {
-		return err
-	}
+	overlayErr := f.applyOverlay(ctx, out.Overlay, full)
+	opened, resolverErr := f.openResolvers(ctx)
 	if opened {
 		out = f.compile(view)
 	}
-	if err := f.applyTables(ctx, out, full); err != nil {
-		return err
-	}
+	tablesErr := f.applyTables(ctx, out, full)
 	if full || !reflect.DeepEqual(out.Zone, f.last.Zone) {
 		f.cfg.Names.SetZone(zone.Build(out.Zone))
 	}
-	f.remember(out, full)
+	if err := errors.Join(overlayErr, resolverErr, tablesErr); err != nil {
+		return err
+	}
+	f.last, f.doubt = out, false
+	if full {
+		f.fullSync = time.Now()
+	}
 	if f.cfg.Applied != nil {
 		f.cfg.Applied(view)
 	}
@@ -63,17 +65,10 @@ func (f *Fabric) compile(view *endpoint.View) plan.Output {
 			}
 		}
 	}
-	return out
-}
-
-func (f *Fabric) remember(out plan.Output, full bool) {
-	f.last, f.doubt = out, false
-	if full {
-		f.fullSync = time.Now()
-	}
 	f.current.Lock()
 	f.current.out = out
 	f.current.Unlock()
+	return out
 }
 
 func (f *Fabric) applyOverlay(ctx context.Context, wish vxlan.Desired, full bool) error {
