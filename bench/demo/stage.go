@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -109,7 +110,8 @@ func (s *stage) stopBackground() {
 	}
 }
 
-// logTails prints the end of each daemon's log, which goes with the lab.
+// logTails prints of each daemon's log, which goes with the lab, the end and how
+// a panic began.
 func (s *stage) logTails() {
 	for _, h := range s.hosts {
 		raw, err := os.ReadFile(h.LogFile())
@@ -118,6 +120,9 @@ func (s *stage) logTails() {
 		}
 		lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
 		s.note("the log of %s ends:\n%s", h.Name, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+		if at := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "panic: ") }); at >= 0 {
+			s.note("a panic in it began:\n%s", strings.Join(lines[max(0, at-20):min(len(lines), at+5)], "\n"))
+		}
 	}
 }
 
