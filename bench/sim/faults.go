@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"shoal/node/agent"
 )
@@ -20,6 +21,7 @@ type Fault struct {
 // Faults are all that can be drawn.
 var Faults = []Fault{
 	{"nothing", func(context.Context, *Script) (func(context.Context) error, error) { return nil, nil }},
+	{"services come and go", comeAndGo},
 	{"kill -9 of a worker's daemon", killWorker},
 	{"a daemon is restarted", restartOne},
 	{"a worker loses power for long", powerCut},
@@ -40,6 +42,24 @@ func start(hosts ...*Host) func(context.Context) error {
 		}
 		return errors.Join(errs...)
 	}
+}
+
+// comeAndGo removes services while their first tasks are on the way.
+func comeAndGo(ctx context.Context, s *Script) (func(context.Context) error, error) {
+	for range 4 {
+		name, err := s.create(ctx)
+		if err != nil {
+			return nil, err
+		}
+		select { // anything between at once and about when the tasks run
+		case <-time.After(time.Duration(s.rng.IntN(150)) * time.Millisecond):
+		case <-ctx.Done():
+		}
+		if err := s.op.RemoveService(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 // killWorker lets the worker come back before the managers give it up, or after.

@@ -36,7 +36,7 @@ type Script struct {
 // NewScript returns a script for a cluster.
 func NewScript(c *Cluster, seed uint64, log func(string, ...any)) *Script {
 	op := NewOperator(c, rand.New(rand.NewPCG(seed, 2)))
-	return &Script{c: c, op: op, rng: rand.New(rand.NewPCG(seed, 3)), Rest: 45 * time.Second, Log: log}
+	return &Script{c: c, op: op, rng: rand.New(rand.NewPCG(seed, 3)), Rest: time.Minute, Log: log}
 }
 
 // spec draws a service.
@@ -155,7 +155,8 @@ func (s *Script) write(ctx context.Context) error {
 	name := names[s.rng.IntN(len(names))]
 	switch draw := s.rng.IntN(10); {
 	case draw < 2 && extra < 6:
-		return s.create(ctx)
+		_, err := s.create(ctx)
+		return err
 	case draw < 4 && extra > 3 && name != "web" && name != "rr":
 		s.Log("remove %s", name)
 		return s.op.RemoveService(ctx, name)
@@ -171,16 +172,16 @@ func (s *Script) write(ctx context.Context) error {
 }
 
 // create draws a new service, half the time with a network of its own.
-func (s *Script) create(ctx context.Context) error {
+func (s *Script) create(ctx context.Context) (name string, err error) {
 	s.serial++
-	name := fmt.Sprintf("extra%d", s.serial)
+	name = fmt.Sprintf("extra%d", s.serial)
 	spec := s.spec(name, uint64(1+s.rng.IntN(4)))
 	target := []string{"app", "back"}[s.rng.IntN(2)]
 	if s.rng.IntN(2) == 0 {
 		target = "net" + name
 		s.Log("create network %s", target)
 		if err := s.op.CreateNetwork(ctx, target); err != nil {
-			return err
+			return name, err
 		}
 	}
 	spec.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: target}}
@@ -189,7 +190,7 @@ func (s *Script) create(ctx context.Context) error {
 		spec.EndpointSpec = &swarm.EndpointSpec{Mode: swarm.ResolutionModeDNSRR}
 	}
 	s.Log("create %s on %s", name, target)
-	return s.op.CreateService(ctx, spec)
+	return name, s.op.CreateService(ctx, spec)
 }
 
 // until waits for a condition that the checkers of a cluster at rest do not know.
