@@ -41,10 +41,22 @@ func (d *Daemon) loadMembership() (*membership, error) {
 		return nil, fmt.Errorf("membership: %w", err)
 	}
 	m := new(membership)
-	if err := json.Unmarshal(raw, m); err != nil {
+	err = json.Unmarshal(raw, m)
+	if err == nil {
+		err = m.check()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("membership in %s: %w", d.path(membershipFile), err)
 	}
 	return m, nil
+}
+
+// check refuses what saveMembership cannot have written.
+func (m *membership) check() error {
+	if m.NodeID == "" || m.Role != swarm.NodeRoleManager && m.Role != swarm.NodeRoleWorker {
+		return fmt.Errorf("it names no node (%q) or no role (%q)", m.NodeID, m.Role)
+	}
+	return nil
 }
 
 // saveMembership replaces the file in one step.

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/control/raftnode"
 )
 
 // leaveTimeout bounds each goodbye: a cluster that does not answer must not keep
@@ -18,15 +19,11 @@ const leaveTimeout = 5 * time.Second
 // Leave implements dockerapi.Lifecycle: it says goodbye where somebody listens,
 // stops the node's tasks and forgets the cluster.
 func (d *Daemon) Leave(ctx context.Context, force bool) error {
-	d.mu.Lock()
-	m := d.member
-	d.mu.Unlock()
-	if m == nil {
-		return api.Errorf(api.Unavailable, "This node is not part of a swarm")
+	m, err := d.beginLeave(force)
+	if err != nil {
+		return err
 	}
-	if m.manager != nil && !force {
-		return leaveWarning(m)
-	}
+	defer d.end(nil)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	m.goodbye(ctx)
@@ -35,10 +32,33 @@ func (d *Daemon) Leave(ctx context.Context, force bool) error {
 	return errors.Join(d.removeTasks(ctx), d.forget())
 }
 
-// leaveWarning is what a manager is told before it leaves without force.
-func leaveWarning(m *member) error {
+// beginLeave notes that a leave is under way, so that nobody joins meanwhile and
+// has the new membership forgotten with the old.
+func (d *Daemon) beginLeave(force bool) (*member, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.member
+	switch {
+	case d.busy:
+		return nil, errBusy()
+	case m == nil:
+		return nil, api.Errorf(api.Unavailable, "This node is not part of a swarm")
+	case m.manager != nil && !force:
+		return nil, leaveWarning(m.manager.Members())
+	}
+	d.busy = true
+	return m, nil
+}
+
+func errBusy() error {
+	return api.Errorf(api.Unavailable, "the node is joining or leaving a swarm just now")
+}
+
+// leaveWarning is what a manager, one of these, is told before it leaves without
+// force.
+func leaveWarning(members []raftnode.Member) error {
 	total, reachable := 0, 0
-	for _, member := range m.manager.Members() {
+	for _, member := range members {
 		total++
 		if member.Reachable {
 			reachable++

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -61,7 +62,7 @@ func (d *Daemon) begin() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.busy {
-		return api.Errorf(api.Unavailable, "the node is joining or leaving a swarm just now")
+		return errBusy()
 	}
 	if d.member != nil {
 		return api.Errorf(api.Unavailable, "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.")
@@ -121,7 +122,10 @@ func (d *Daemon) found(ctx context.Context, req swarm.InitRequest) (*member, err
 	if err := m.run(); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
-	return m, m.awaitReady(ctx)
+	if err := m.awaitReady(ctx); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return m, nil
 }
 
 // foundRoot makes the cluster's certificate authority, tokens and gossip key.
@@ -242,6 +246,9 @@ func (d *Daemon) addresses(listen, advertise, dataPath string) (*membership, err
 	if err != nil {
 		return nil, api.Errorf(api.Invalid, "listen address %q: %w", listen, err)
 	}
+	if listenHost, err = listenAddr(listenHost); err != nil {
+		return nil, err
+	}
 	advertiseHost, advertisePort, err := splitAddr(advertise, "")
 	if err != nil {
 		return nil, api.Errorf(api.Invalid, "advertise address %q: %w", advertise, err)
@@ -273,7 +280,10 @@ func splitAddr(text, defaultHost string) (host string, port int, err error) {
 	}
 	host, portText, err := net.SplitHostPort(text)
 	if err != nil {
-		return text, controlPort, nil
+		return bare(text), controlPort, nil
+	}
+	if host == "" {
+		host = defaultHost
 	}
 	port, err = strconv.Atoi(portText)
 	if err != nil || port < 1 || port > 65535 {
@@ -286,7 +296,25 @@ func withPort(addr string) string {
 	if _, _, err := net.SplitHostPort(addr); err == nil {
 		return addr
 	}
-	return net.JoinHostPort(addr, strconv.Itoa(controlPort))
+	return net.JoinHostPort(bare(addr), strconv.Itoa(controlPort))
+}
+
+// bare takes the brackets off an IPv6 address that has them without a port.
+func bare(host string) string {
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		return strings.TrimSuffix(inner, "]")
+	}
+	return host
+}
+
+// listenAddr turns what to listen at, an address or an interface's name, into an
+// address.
+func listenAddr(host string) (string, error) {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return host, nil
+	}
+	addr, err := resolveAddr(host)
+	return addr.String(), err
 }
 
 // resolveAddr turns an address, an interface's name or nothing into an address

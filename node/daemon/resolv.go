@@ -18,8 +18,11 @@ func upstreams() []string {
 	if err != nil {
 		return nil
 	}
-	var out []string
-	for _, fields := range directives(string(raw), "nameserver") {
+	return nameServers(string(raw))
+}
+
+func nameServers(text string) (out []string) {
+	for _, fields := range directives(text, "nameserver") {
 		if a, err := netip.ParseAddr(fields[0]); err == nil {
 			out = append(out, net.JoinHostPort(a.String(), "53"))
 		}
@@ -39,6 +42,14 @@ func directives(text, keyword string) (found [][]string) {
 // taskResolvConf is what a task gets as /etc/resolv.conf: the node's name server
 // for tasks, the task's own search list and options or the node's.
 func taskResolvConf(t *api.Task) string {
+	var host string
+	if raw, err := os.ReadFile(hostResolvConf); err == nil {
+		host = string(raw)
+	}
+	return resolvConf(t, host)
+}
+
+func resolvConf(t *api.Task, host string) string {
 	var b strings.Builder
 	b.WriteString("nameserver 127.0.0.11\n")
 	var search, options []string
@@ -46,10 +57,8 @@ func taskResolvConf(t *api.Task) string {
 		search, options = c.DNSConfig.Search, c.DNSConfig.Options
 	}
 	if len(search) == 0 {
-		if raw, err := os.ReadFile(hostResolvConf); err == nil {
-			for _, fields := range directives(string(raw), "search") {
-				search = fields
-			}
+		for _, fields := range directives(host, "search") { // the last one counts
+			search = fields
 		}
 	}
 	if len(search) > 0 && search[0] != "." {
