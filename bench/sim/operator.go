@@ -203,7 +203,7 @@ func (o *Operator) RemoveService(ctx context.Context, name string) error {
 	err := o.insist(ctx, "remove service "+name, func(ctx context.Context, h *Host) error {
 		err := ask(ctx, h, http.MethodDelete, "/services/"+w.id, struct{}{}, nil)
 		if r, ok := err.(*refusal); ok && r.status == http.StatusNotFound {
-			return nil
+			return o.gone(w.id)
 		}
 		return err
 	})
@@ -214,6 +214,15 @@ func (o *Operator) RemoveService(ctx context.Context, name string) error {
 	defer o.mu.Unlock()
 	o.removed[w.id] = true
 	return nil
+}
+
+// gone says whether a service that a manager does not know is unknown to the
+// leader too: a follower may not have heard of it yet.
+func (o *Operator) gone(id string) error {
+	if l := o.c.Leader(); l != nil && managerView(l).Service(id) == nil {
+		return nil
+	}
+	return &refusal{http.StatusServiceUnavailable, "this manager does not know the service yet"}
 }
 
 // Wishes returns what was acknowledged: services by name, networks by name, and
