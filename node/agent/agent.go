@@ -78,8 +78,8 @@ type Agent struct {
 	mu       sync.Mutex
 	assigned *Assigned
 	workers  map[string]*worker
-	dirty    map[string]swarm.TaskStatus // statuses not yet reported
-	wake     chan struct{}               // a status became dirty
+	dirty    map[string]bool // tasks whose newest status is not yet reported
+	wake     chan struct{}   // a task became dirty
 	saves    chan struct{}
 	earlier  []*worker // those of an earlier run's tasks
 }
@@ -95,7 +95,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	return &Agent{
 		cfg: cfg, assigned: assigned, workers: map[string]*worker{},
-		dirty: map[string]swarm.TaskStatus{}, wake: make(chan struct{}, 1), saves: make(chan struct{}, 1),
+		dirty: map[string]bool{}, wake: make(chan struct{}, 1), saves: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -205,10 +205,10 @@ func (a *Agent) Status(taskID string) (swarm.TaskStatus, bool) {
 	return w.status(), true
 }
 
-// report notes a status for the managers.
-func (a *Agent) report(id string, s swarm.TaskStatus) {
+// report notes that a task has a new status for the managers.
+func (a *Agent) report(id string) {
 	a.mu.Lock()
-	a.dirty[id] = s
+	a.dirty[id] = true
 	a.mu.Unlock()
 	select {
 	case a.wake <- struct{}{}:
@@ -220,28 +220,31 @@ func (a *Agent) report(id string, s swarm.TaskStatus) {
 // Wake is signalled when there is something to report.
 func (a *Agent) Wake() <-chan struct{} { return a.wake }
 
-// Unreported takes the statuses that wait to be reported. What could not be
-// delivered is given back by Requeue.
+// Unreported takes the statuses that wait to be reported, each as it is now, so
+// that later reports never tell of earlier states. What could not be delivered is
+// given back by Requeue.
 func (a *Agent) Unreported() []api.TaskReport {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := make([]api.TaskReport, 0, len(a.dirty))
-	for id, s := range a.dirty {
-		out = append(out, api.TaskReport{TaskID: id, Status: s})
+	for id := range a.dirty {
+		if w := a.workers[id]; w != nil {
+			out = append(out, api.TaskReport{TaskID: id, Status: w.status()})
+		}
 	}
 	clear(a.dirty)
 	return out
 }
 
-// Requeue puts reports back that were not delivered, unless newer ones exist.
+// Requeue notes that reports were not delivered.
 func (a *Agent) Requeue(reports []api.TaskReport) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, r := range reports {
-		if _, newer := a.dirty[r.TaskID]; !newer && a.workers[r.TaskID] != nil {
-			a.dirty[r.TaskID] = r.Status
+		if a.workers[r.TaskID] != nil {
+			a.dirty[r.TaskID] = true
 		}
 	}
-	a.mu.Unlock()
 }
 
 // All returns the newest status of every task, for a new session.

@@ -27,7 +27,7 @@ func TestStatesNeverFall(t *testing.T) {
 			wishes[id] = task(id, rapid.SampledFrom(images).Draw(rt, "image"), ready)
 		}
 		assigned := map[string]bool{}
-		for range rapid.IntRange(1, 8).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 6).Draw(rt, "steps") {
 			id := fmt.Sprintf("t%d", rapid.IntRange(0, 2).Draw(rt, "task"))
 			switch rapid.SampledFrom([]string{"raise", "raise", "raise", "end", "restart"}).Draw(rt, "step") {
 			case "raise":

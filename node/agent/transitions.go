@@ -266,11 +266,11 @@ func (w *worker) resume(ctx context.Context) error {
 		return nil
 	}
 	if api.Terminal(state) {
-		w.a.report(w.id, w.status())
+		w.a.report(w.id)
 		return nil
 	}
 	if api.Rank(state) < api.Rank(swarm.TaskStateStarting) {
-		w.a.report(w.id, w.status())
+		w.a.report(w.id)
 		return nil // whatever was half made is made again
 	}
 	st, err := w.found(ctx)
@@ -285,7 +285,7 @@ func (w *worker) resume(ctx context.Context) error {
 			return fmt.Errorf("network of task %s after a restart of the node: %w", w.id, err)
 		}
 	}
-	w.a.report(w.id, w.status())
+	w.a.report(w.id)
 	return nil
 }
 

@@ -214,7 +214,7 @@ func (w *worker) update(change func(*swarm.TaskStatus)) {
 	w.local.Status = st
 	w.mu.Unlock()
 	w.persist()
-	w.a.report(w.id, st)
+	w.a.report(w.id)
 }
 
 func (w *worker) persist() {
