@@ -2,9 +2,12 @@ package raftnode
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -14,6 +17,7 @@ type hclogger struct {
 	to   *slog.Logger
 	name string
 	args []any
+	calm *calm
 }
 
 var levels = map[hclog.Level]slog.Level{
@@ -24,10 +28,46 @@ var levels = map[hclog.Level]slog.Level{
 // Log writes a message with key-value pairs.
 func (l hclogger) Log(level hclog.Level, msg string, args ...any) {
 	to, ok := levels[level]
+	if ok && to >= slog.LevelWarn && !l.calm.first(msg, args, time.Now()) {
+		to = slog.LevelDebug
+	}
 	if !ok || !l.to.Enabled(context.Background(), to) {
 		return
 	}
-	l.to.Log(context.Background(), to, msg, args...)
+	l.to.Log(context.Background(), to, "raft: "+msg, args...)
+}
+
+// calm tells a warning from its repetitions: Raft says of a peer that is away
+// many times a second that it is away.
+type calm struct {
+	mu   sync.Mutex
+	said map[string]time.Time
+}
+
+// calmFor is how long a repeated warning is kept from the log, calmMost how many
+// different ones are remembered.
+const (
+	calmFor  = 10 * time.Second
+	calmMost = 256
+)
+
+// first says whether the warning is news: it differs by its text and by whom it
+// is about, which Raft gives first.
+func (c *calm) first(msg string, args []any, now time.Time) bool {
+	key := msg
+	if len(args) > 1 {
+		key += fmt.Sprint(args[:2]...)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last, known := c.said[key]; known && now.Sub(last) < calmFor {
+		return false
+	}
+	if len(c.said) >= calmMost {
+		clear(c.said)
+	}
+	c.said[key] = now
+	return true
 }
 
 // Trace logs below debug level.
@@ -70,7 +110,7 @@ func (l hclogger) ImpliedArgs() []any { return l.args }
 // With returns a logger whose messages carry the pairs.
 func (l hclogger) With(args ...any) hclog.Logger {
 	all := append(append([]any{}, l.args...), args...)
-	return hclogger{to: l.to.With(args...), name: l.name, args: all}
+	return hclogger{to: l.to.With(args...), name: l.name, args: all, calm: l.calm}
 }
 
 // Name returns the logger's name.

@@ -42,7 +42,7 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, peers: newPeers(), streams: newStreams(cfg.Stream)}
-	if err := n.open(hclogger{to: cfg.Logger}); err != nil {
+	if err := n.open(hclogger{to: cfg.Logger, calm: &calm{said: map[string]time.Time{}}}); err != nil {
 		return nil, errors.Join(fmt.Errorf("raft member %s in %s: %w", cfg.ID, cfg.Dir, err), n.close())
 	}
 	return n, nil
