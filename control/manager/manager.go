@@ -136,9 +136,34 @@ func (m *Manager) Run(ctx context.Context) error {
 			if !leads {
 				continue
 			}
-			if err := m.lead(ctx); err != nil && ctx.Err() == nil {
+			if err := m.keepLeading(ctx); err != nil {
 				return fmt.Errorf("leading the cluster: %w", err)
 			}
+		}
+	}
+}
+
+// leadPause is how long a leader that could not reach its majority waits before
+// it begins anew.
+const leadPause = 50 * time.Millisecond
+
+// keepLeading leads until another manager does. A leader whose majority did not
+// answer, or that lost the lead and has it again, begins anew with what is
+// committed by then; any other error is final.
+func (m *Manager) keepLeading(ctx context.Context) error {
+	for {
+		err := m.lead(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if api.KindOf(err) != api.Unavailable && !nobodyTook(err) {
+			return err
+		}
+		m.cfg.Logger.Warn("the leader begins anew", "error", err)
+		select {
+		case <-time.After(leadPause):
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }

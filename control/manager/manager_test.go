@@ -192,7 +192,7 @@ func others(of []string, not string) (out []string) {
 	return out
 }
 
-func aSecret(name string) []api.Op {
+func aNetwork(name string) []api.Op {
 	n := &api.Network{}
 	n.ID, n.Spec.Name = api.NewID(), name
 	n.Spec.DriverConfiguration = &swarm.Driver{Name: "overlay"}
@@ -214,14 +214,14 @@ func TestThreeManagers(t *testing.T) {
 	leader := g.leader(ids...)
 	follower := others(ids, leader)[0]
 
-	if err := g.all[follower].Propose(g.ctx(5*time.Second), aSecret("through-a-follower")); err != nil {
+	if err := g.all[follower].Propose(g.ctx(5*time.Second), aNetwork("through-a-follower")); err != nil {
 		t.Fatal(err)
 	}
 	if !g.all[follower].knows("through-a-follower") {
 		t.Error("a follower does not know what it has proposed")
 	}
-	err := g.all[follower].Propose(g.ctx(5*time.Second), aSecret("through-a-follower"))
-	own := g.all[leader].Propose(g.ctx(5*time.Second), aSecret("through-a-follower"))
+	err := g.all[follower].Propose(g.ctx(5*time.Second), aNetwork("through-a-follower"))
+	own := g.all[leader].Propose(g.ctx(5*time.Second), aNetwork("through-a-follower"))
 	if err == nil || own == nil || err.Error() != own.Error() || api.KindOf(err) != api.KindOf(own) {
 		t.Errorf("refused by the follower with %v, by the leader with %v", err, own)
 	}
@@ -237,7 +237,7 @@ func TestThreeManagers(t *testing.T) {
 
 	g.all[leader].stop()
 	began := time.Now()
-	if err := g.all[follower].Propose(g.ctx(10*time.Second), aSecret("without-the-old-leader")); err != nil {
+	if err := g.all[follower].Propose(g.ctx(10*time.Second), aNetwork("without-the-old-leader")); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
@@ -283,7 +283,7 @@ func TestQuorumLost(t *testing.T) {
 	wg.Wait()
 	var err error
 	g.until("the loss is noticed", func() bool {
-		err = g.all[leader].Propose(g.ctx(time.Second), aSecret("nobody-hears"))
+		err = g.all[leader].Propose(g.ctx(time.Second), aNetwork("nobody-hears"))
 		return err != nil && strings.Contains(err.Error(), "no quorum")
 	})
 	if api.KindOf(err) != api.Unavailable || !strings.Contains(err.Error(), "1 of 3 managers answer") {
@@ -325,7 +325,7 @@ func TestLeaveRaft(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.until("the follower is gone", func() bool { return len(g.all[leader].Members()) == 2 })
-	if err := g.all[leader].Propose(g.ctx(5*time.Second), aSecret("with-two")); err != nil {
+	if err := g.all[leader].Propose(g.ctx(5*time.Second), aNetwork("with-two")); err != nil {
 		t.Error(err)
 	}
 }
