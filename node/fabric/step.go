@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"shoal/dataplane/lb"
@@ -105,12 +106,12 @@ func (f *Fabric) applyTables(ctx context.Context, out plan.Output, full bool) er
 }
 
 func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full bool) (errs []error) {
-	before := map[string]lb.Desired{}
+	before, lists := map[string]lb.Desired{}, compared{}
 	for _, d := range f.last.Balancers {
 		before[d.Namespace] = d
 	}
 	for _, d := range out.Balancers {
-		if old, known := before[d.Namespace]; !full && known && reflect.DeepEqual(d, old) {
+		if old, known := before[d.Namespace]; !full && known && d.Masquerade == old.Masquerade && lists.equal(d.Services, old.Services) {
 			continue
 		}
 		if _, err := f.cfg.Balancer.Apply(ctx, d); err != nil {
@@ -118,6 +119,30 @@ func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full bool)
 		}
 	}
 	return errs
+}
+
+// compared remembers which lists of services are equal: many tasks share one.
+type compared map[pair]bool
+
+// pair is two lists of one length, by where they begin.
+type pair struct {
+	a, b   *lb.Service
+	length int
+}
+
+func (c compared) equal(a, b []lb.Service) bool {
+	if len(a) != len(b) || len(a) == 0 {
+		return len(a) == len(b)
+	}
+	key := pair{&a[0], &b[0], len(a)}
+	same, known := c[key]
+	if !known {
+		same = slices.EqualFunc(a, b, func(x, y lb.Service) bool {
+			return x.Front == y.Front && x.Name == y.Name && x.Algorithm == y.Algorithm && slices.Equal(x.Backends, y.Backends)
+		})
+		c[key] = same
+	}
+	return same
 }
 
 func place(namespace string) string {
