@@ -57,7 +57,7 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request, _ map[string
 	if err != nil {
 		return err
 	}
-	return wire.WriteJSON(w, http.StatusCreated, swarm.ServiceCreateResponse{ID: id, Warnings: authWarning(r)})
+	return wire.WriteJSON(w, http.StatusCreated, swarm.ServiceCreateResponse{ID: id, Warnings: warnings(r, spec)})
 }
 
 // copySpec copies deeply by way of the service's own copy.
@@ -201,12 +201,4 @@ func portTaken(wanted map[port]swarm.PortConfigPublishMode, s *api.Service) erro
 		}
 	}
 	return nil
-}
-
-// authWarning tells a client that sent registry credentials what becomes of them.
-func authWarning(r *http.Request) []string {
-	if r.Header.Get("X-Registry-Auth") == "" {
-		return nil
-	}
-	return []string{"registry credentials are not kept with the service: nodes pull images with what they have"}
 }

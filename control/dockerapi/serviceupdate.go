@@ -44,7 +44,7 @@ func (a *API) updateService(w http.ResponseWriter, r *http.Request, vars map[str
 	if err != nil {
 		return err
 	}
-	return wire.WriteJSON(w, http.StatusOK, swarm.ServiceUpdateResponse{Warnings: authWarning(r)})
+	return wire.WriteJSON(w, http.StatusOK, swarm.ServiceUpdateResponse{Warnings: warnings(r, spec)})
 }
 
 func (u *specUpdate) readOptions(r *http.Request) error {

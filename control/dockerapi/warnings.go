@@ -1,0 +1,37 @@
+package dockerapi
+
+import (
+	"net/http"
+
+	"github.com/moby/moby/api/types/swarm"
+)
+
+// warnings says what of an accepted service will not be done. Whoever asked for
+// it must not find out in another way.
+func warnings(r *http.Request, spec swarm.ServiceSpec) []string {
+	var out []string
+	warn := func(when bool, text string) {
+		if when {
+			out = append(out, text)
+		}
+	}
+	warn(r.Header.Get("X-Registry-Auth") != "", "registry credentials are not kept with the service: nodes pull images with what they have")
+	if d := spec.TaskTemplate.LogDriver; d != nil {
+		warn(d.Name != "" && d.Name != "json-file", "log driver "+d.Name+" is not available: output goes to json-file logs on the task's node")
+	}
+	c := spec.TaskTemplate.ContainerSpec
+	if c == nil {
+		return out
+	}
+	if h := c.Healthcheck; h != nil {
+		warn(len(h.Test) > 0 && h.Test[0] != "NONE", "the health check is not run: a task counts as usable once its published TCP ports accept connections")
+	}
+	if d := c.DNSConfig; d != nil {
+		warn(len(d.Nameservers) > 0, "the service's own name servers are not asked: names outside the cluster go to the node's")
+	}
+	if p := c.Privileges; p != nil {
+		warn(p.Seccomp != nil || p.AppArmor != nil || p.SELinuxContext != nil || p.CredentialSpec != nil || p.NoNewPrivileges,
+			"privilege settings (seccomp, AppArmor, SELinux, no-new-privileges, credential spec) are not applied: tasks run with the default profile")
+	}
+	return out
+}

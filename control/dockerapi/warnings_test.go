@@ -1,0 +1,43 @@
+package dockerapi
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+)
+
+func TestWarningsNameWhatIsNotDone(t *testing.T) {
+	for want, change := range map[string]func(*swarm.ServiceSpec){
+		"health check": func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "true"}}
+		},
+		"log driver": func(s *swarm.ServiceSpec) { s.TaskTemplate.LogDriver = &swarm.Driver{Name: "syslog"} },
+		"privilege": func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.ContainerSpec.Privileges = &swarm.Privileges{NoNewPrivileges: true}
+		},
+		"": func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
+		},
+	} {
+		spec := swarm.ServiceSpec{TaskTemplate: swarm.TaskSpec{ContainerSpec: &swarm.ContainerSpec{DNSConfig: &swarm.DNSConfig{}}}}
+		change(&spec)
+		got := strings.Join(warnings(httptest.NewRequest("POST", "/services/create", nil), spec), "; ")
+		if want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("want a warning about %q, got %q", want, got)
+		}
+	}
+}
+
+func TestUnknownAlgorithmIsRefused(t *testing.T) {
+	for value, ok := range map[string]bool{"rr": true, "mh": true, "zz": false, "": false} {
+		err := checkLabels(map[string]string{algorithmLabel: value})
+		if ok != (err == nil) || err != nil && api.KindOf(err) != api.Invalid {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+}
