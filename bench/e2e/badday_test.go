@@ -174,12 +174,8 @@ func (w *world) goesOn(clients []swarm.Task) {
 			continue
 		}
 		w.eventually(15*time.Second, "names go on", func() error {
-			for range 10 {
-				if _, err := inside(client, "get", "http://major-web/"); err != nil {
-					return err
-				}
-			}
-			return nil
+			_, err := inside(client, "get", "-n", "10", "http://major-web/")
+			return err
 		})
 	}
 }

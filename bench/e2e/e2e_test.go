@@ -109,7 +109,9 @@ func (w *world) recover() {
 	w.eventually(30*time.Second, "no task is left", func() error {
 		tasks, err := w.tasks(nil)
 		if err == nil && len(tasks) > 0 {
-			err = fmt.Errorf("%d tasks", len(tasks))
+			one := tasks[0]
+			err = fmt.Errorf("%d tasks, the first: %s of slot %d of service %s on node %s, %s, should be %s: %s %s", len(tasks), one.ID, one.Slot, one.ServiceID, one.NodeID,
+				one.Status.State, one.DesiredState, one.Status.Message, one.Status.Err)
 		}
 		return err
 	})
