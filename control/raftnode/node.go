@@ -48,9 +48,13 @@ func Open(cfg Config) (*Node, error) {
 	return n, nil
 }
 
+// open starts everything. One message at a time goes to each manager, with all
+// that waits for it: in the library's pipeline the sender waits for ever for a
+// reader that ends at the first refusal, and neither replication to that manager
+// nor the shutdown of the member goes on (pipelineSend, pipelineDecode).
 func (n *Node) open(log hclogger) error {
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: n.streams, MaxPool: 3, Timeout: n.cfg.RPCTimeout, Logger: log, MsgpackUseNewTimeFormat: true,
+		Stream: n.streams, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: n.cfg.RPCTimeout, Logger: log, MsgpackUseNewTimeFormat: true,
 	})
 	logDir := filepath.Join(n.cfg.Dir, "log")
 	if err := privateDirs(n.cfg.Dir, logDir); err != nil {
