@@ -3,6 +3,7 @@ package tidy
 import (
 	"fmt"
 	"go/ast"
+	"go/types"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,13 +113,44 @@ func Skips(files []File) (complaints []string) {
 			continue
 		}
 		ast.Inspect(f.Syntax, func(n ast.Node) bool {
-			if call, ok := n.(*ast.CallExpr); ok {
-				if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Skip" {
-					complaints = append(complaints, fmt.Sprintf("%s:%d: a test is skipped without bench/need", f.Path, f.Set.Position(call.Pos()).Line))
-				}
+			switch fn := n.(type) {
+			case *ast.FuncDecl:
+				complaints = append(complaints, skipsIn(f, fn.Type, fn.Body)...)
+			case *ast.FuncLit:
+				complaints = append(complaints, skipsIn(f, fn.Type, fn.Body)...)
 			}
 			return true
 		})
 	}
+	return complaints
+}
+
+// skipsIn looks for calls that skip, on the parameters of the function that are
+// package testing's: a property that discards a draw is another thing.
+func skipsIn(f File, kind *ast.FuncType, body *ast.BlockStmt) (complaints []string) {
+	tests := map[string]bool{}
+	for _, param := range kind.Params.List {
+		if strings.Contains(types.ExprString(param.Type), "testing.") {
+			for _, name := range param.Names {
+				tests[name.Name] = true
+			}
+		}
+	}
+	if len(tests) == 0 || body == nil {
+		return nil
+	}
+	ast.Inspect(body, func(n ast.Node) bool {
+		if _, nested := n.(*ast.FuncLit); nested {
+			return false // it is looked at by itself
+		}
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok || !strings.HasPrefix(sel.Sel.Name, "Skip") {
+			return true
+		}
+		if x, ok := sel.X.(*ast.Ident); ok && tests[x.Name] {
+			complaints = append(complaints, fmt.Sprintf("%s:%d: a test is skipped without bench/need", f.Path, f.Set.Position(sel.Pos()).Line))
+		}
+		return true
+	})
 	return complaints
 }
