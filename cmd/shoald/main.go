@@ -63,7 +63,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&cfg.Containerd, "containerd", "/run/containerd/containerd.sock", "containerd's socket")
 	f.StringVar(&cfg.ContainerdNamespace, "containerd-namespace", "shoal", "the namespace in containerd that is this node's own")
 	f.StringVar(&cfg.Balancer, "balancer", "auto", "load balancer: auto, ipvs or nft")
-	f.DurationVar(&cfg.Election, "raft-election-timeout", 0, "how long managers wait for a leader's sign of life (0: 250ms)")
+	f.DurationVar(&cfg.Election, "raft-election-timeout", 0, "how long managers wait for a leader's sign of life (0: 300ms)")
 	f.Float64Var(&cfg.GossipScale, "gossip-scale", 1, "stretches the pace of gossip on slow machines")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd

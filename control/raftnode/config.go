@@ -30,7 +30,7 @@ type Config struct {
 	// Election is the time without a leader's sign of life after which a
 	// manager stands for election, drawn anew each time between one and two
 	// times the value. A leader that hears from no majority for the value
-	// steps down. The default is 250 ms, the least 20 ms.
+	// steps down. The default is 300 ms, the least 20 ms.
 	Election time.Duration
 	// NoLeaderWait bounds how long a call waits for a leader to appear before
 	// it reports that there is none. The default is 3 times Election.
@@ -47,7 +47,7 @@ type Config struct {
 }
 
 const (
-	defaultElection        = 250 * time.Millisecond
+	defaultElection        = 300 * time.Millisecond
 	minElection            = 20 * time.Millisecond
 	defaultRPCTimeout      = 2 * time.Second
 	defaultSnapshotEntries = 10_000
