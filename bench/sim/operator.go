@@ -203,7 +203,7 @@ func (o *Operator) RemoveService(ctx context.Context, name string) error {
 	err := o.insist(ctx, "remove service "+name, func(ctx context.Context, h *Host) error {
 		err := ask(ctx, h, http.MethodDelete, "/services/"+w.id, struct{}{}, nil)
 		if r, ok := err.(*refusal); ok && r.status == http.StatusNotFound {
-			return o.gone(w.id)
+			return o.gone(ctx, w.id)
 		}
 		return err
 	})
@@ -216,11 +216,20 @@ func (o *Operator) RemoveService(ctx context.Context, name string) error {
 	return nil
 }
 
-// gone says whether a service that a manager does not know is unknown to the
-// leader too: a follower may not have heard of it yet.
-func (o *Operator) gone(id string) error {
-	if l := o.c.Leader(); l != nil && managerView(l).Service(id) == nil {
-		return nil
+// gone says whether a service that a manager does not know is really gone: a
+// manager may not have heard of it yet, nor a new leader have read all of its own
+// log. Whoever has had a change committed has everything before it.
+func (o *Operator) gone(ctx context.Context, id string) error {
+	l := o.c.Leader()
+	if l == nil {
+		return &refusal{http.StatusServiceUnavailable, "no manager leads"}
+	}
+	if m := managerOf(l); m != nil {
+		nothing := &api.Task{}
+		nothing.ID = "none"
+		if err := m.Propose(ctx, []api.Op{api.Status(nothing)}); err == nil && m.View().Service(id) == nil {
+			return nil
+		}
 	}
 	return &refusal{http.StatusServiceUnavailable, "this manager does not know the service yet"}
 }
