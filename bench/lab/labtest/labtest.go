@@ -211,6 +211,6 @@ func Eventually(t testing.TB, d time.Duration, what string, check func() error) 
 		if time.Now().After(end) {
 			t.Fatalf("%s: not within %s: %v", what, Within(d), err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(Within(50 * time.Millisecond)) // who asks must not starve who answers
 	}
 }
