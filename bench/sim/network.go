@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/moby/moby/api/types/swarm"
+
 	"shoal/control/api"
 	"shoal/control/ca"
 	"shoal/dns/server"
@@ -106,7 +108,7 @@ func (n *network) lists() ([]*api.Network, []*api.Service, []*api.Node) {
 
 // run keeps the network right until ctx ends.
 func (n *network) run(ctx context.Context, a *agent.Agent) {
-	n.awaitContact(ctx, a)
+	n.publishSelf()
 	restored := make(chan struct{})
 	go func() {
 		defer close(restored)
@@ -115,6 +117,7 @@ func (n *network) run(ctx context.Context, a *agent.Agent) {
 		a.Restored(within)
 		n.table.Open()
 	}()
+	n.awaitContact(ctx, a)
 	changed := make(chan struct{})
 	go func() {
 		defer close(changed)
@@ -133,16 +136,25 @@ func (n *network) run(ctx context.Context, a *agent.Agent) {
 	<-restored
 }
 
-// awaitContact returns when another node has been heard, or after a bound.
+// awaitContact returns when the table can be taken for whole: it has been
+// compared with another node's, and every node that the managers find ready has
+// told of itself. A node without a past returns at once, for it has nothing to
+// lose, and so does one that is alone. A bound ends the wait for nodes that do
+// not speak.
 func (n *network) awaitContact(ctx context.Context, a *agent.Agent) {
+	if n.table.At().Epoch <= 1 || len(a.Assigned().Nodes) <= 1 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, firstContact)
 	defer cancel()
-	if len(a.Assigned().Nodes) <= 1 {
+	select {
+	case <-n.gossip.Compared():
+	case <-ctx.Done():
 		return
 	}
 	for {
 		changed := n.table.Changed()
-		if len(n.table.Owners()) > 1 {
+		if n.tableWhole(a) {
 			return
 		}
 		select {
@@ -151,6 +163,16 @@ func (n *network) awaitContact(ctx context.Context, a *agent.Agent) {
 			return
 		}
 	}
+}
+
+func (n *network) tableWhole(a *agent.Agent) bool {
+	view := n.table.View()
+	for id, node := range a.Assigned().Nodes {
+		if _, known := view.Node(id); !known && id != n.self.ID && node.Status.State == swarm.NodeStateReady {
+			return false
+		}
+	}
+	return len(n.table.Behind()) == 0
 }
 
 // dialGossip gives gossip the host's way of opening streams.
