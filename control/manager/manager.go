@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -54,6 +55,7 @@ type Manager struct {
 	client     *rpc.Client
 	dispatcher *dispatch.Dispatcher
 	caughtUp   chan struct{} // closed once the store holds what was committed before the start
+	upToDate   atomic.Bool   // this manager leads, and its store holds what was committed before
 }
 
 // Start brings the manager up with what its directory holds. It takes no part
@@ -175,6 +177,8 @@ func (m *Manager) lead(ctx context.Context) error {
 	if err := m.raft.Barrier(ctx); err != nil {
 		return m.unlessDeposed(err) // a new leader first learns what the old one committed
 	}
+	m.upToDate.Store(true)
+	defer m.upToDate.Store(false)
 	errs := make(chan error, 3)
 	var wg sync.WaitGroup
 	for _, work := range []func(context.Context) error{m.plan, m.dispatcher.Run, m.watchManagers} {

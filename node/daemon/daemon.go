@@ -154,6 +154,9 @@ func (d *Daemon) whenCaughtUp(h http.Handler) http.Handler {
 		if m := d.current(); m != nil && m.manager != nil && aboutCluster.MatchString(r.URL.Path) {
 			ctx, cancel := context.WithTimeout(r.Context(), catchUpPatience)
 			err := m.manager.CaughtUp(ctx)
+			if err == nil && r.Method != http.MethodGet && r.Method != http.MethodHead {
+				m.manager.Fresh(ctx) // what another manager just acknowledged is there
+			}
 			cancel()
 			if err != nil {
 				wire.WriteError(w, err)
