@@ -45,7 +45,9 @@ func (w *world) table(t *rapid.T) (int, *Table) {
 	return i, w.tables[i]
 }
 
-func drawKey(t *rapid.T) string { return rapid.SampledFrom([]string{"t1", "t2", "t3", "t4"}).Draw(t, "key") }
+func drawKey(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"t1", "t2", "t3", "t4"}).Draw(t, "key")
+}
 
 func (w *world) actions(withAmnesia bool) map[string]func(*rapid.T) {
 	a := map[string]func(*rapid.T){
