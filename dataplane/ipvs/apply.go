@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/moby/ipvs"
@@ -54,8 +55,8 @@ func (k *kernel) apply(ctx context.Context, wish lb.Desired) (changed int, err e
 	if changed += n; err != nil {
 		return changed, err
 	}
-	if damaged := !st.sound && (st.exists || len(wish.Services) > 0); damaged || !want.equal(st.fronts) || wish.Masquerade != st.balance.Masquerade {
-		if err := k.writeTable(want, wish.Masquerade); err != nil {
+	if damaged := !st.sound && (st.exists || len(wish.Services) > 0); damaged || !want.equal(st.fronts) || !slices.Equal(wish.MasqueradeFrom, st.balance.MasqueradeFrom) {
+		if err := k.writeTable(want, wish.MasqueradeFrom); err != nil {
 			return changed, fmt.Errorf("mark packets: %w", err)
 		}
 		if len(ops) == 0 {
@@ -82,7 +83,7 @@ func (k *kernel) prepare(wish lb.Desired) error {
 	if err := k.setTimeouts(); err != nil {
 		return err
 	}
-	if !wish.Masquerade {
+	if !wish.Masquerades() {
 		return nil
 	}
 	done := map[byte]bool{}

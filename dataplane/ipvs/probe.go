@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +37,7 @@ func Probe(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrMissing, err)
 	}
 	defer c.Close()
-	l := layout(true)
+	l := layout(true, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
 	l.Table = "shoal_probe_ipvs"
 	if err := c.Replace(l); err != nil {
 		return err

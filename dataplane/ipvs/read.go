@@ -26,7 +26,7 @@ type state struct {
 func (k *kernel) read(ctx context.Context, wish lb.Desired) (state, error) {
 	st := state{balance: lb.Desired{Namespace: k.namespace}}
 	var err error
-	st.fronts, st.balance.Masquerade, st.exists, st.sound, err = k.readTable()
+	st.fronts, st.balance.MasqueradeFrom, st.exists, st.sound, err = k.readTable()
 	if err != nil {
 		return st, err
 	}
@@ -51,7 +51,7 @@ func (k *kernel) read(ctx context.Context, wish lb.Desired) (state, error) {
 			st.strays = append(st.strays, v)
 			continue
 		}
-		s.Name = known.names[s.Front]
+		s.Name, s.Masquerade = known.names[s.Front], known.ports[s.Front]
 		destinations, err := k.vs.GetDestinations(v)
 		if err != nil {
 			return st, fmt.Errorf("list servers of %s: %w", s.Front, err)

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -21,13 +22,18 @@ import (
 // Table is the name of the table that marks packets for IPVS.
 const Table = "shoal_ipvs"
 
-// balancedBit in a flow's mark says that IPVS balances it here.
-const balancedBit = 1 << 25
+// balancedBit in a flow's mark says that IPVS balances it here; hiddenBit that its
+// service hides its clients.
+const (
+	balancedBit = 1 << 25
+	hiddenBit   = 1 << 26
+)
 
 // The sets of the table; the family's suffix is appended.
 const (
 	markMap  = "mark"  // address → mark: fronts of every port
 	portsSet = "ports" // address . protocol . port: fronts of one port
+	hideSet  = "hide"  // those of them whose clients are hidden
 )
 
 var families = []netfilter.Family{netfilter.IPv4, netfilter.IPv6}
@@ -43,14 +49,13 @@ var families = []netfilter.Family{netfilter.IPv4, netfilter.IPv6}
 //	refuse          after IPVS: what is still on its way to a front found no
 //	                server, or belongs to a flow whose server is gone
 //	masquerade      only where asked for
-func layout(masquerade bool) netfilter.Layout {
+func layout(masquerade bool, from []netip.Prefix) netfilter.Layout {
 	l := netfilter.Layout{Table: Table}
 	var mark, ping, refuse []netfilter.Rule
 	for _, f := range families {
 		l.Sets = append(l.Sets,
 			nftables.Set{Name: markMap + f.Suffix, IsMap: true, KeyType: f.Addr, DataType: nftables.TypeMark},
-			nftables.Set{Name: portsSet + f.Suffix, Concatenation: true,
-				KeyType: nftables.MustConcatSetType(f.Addr, nftables.TypeInetProto, nftables.TypeInetService)})
+			portSet(portsSet+f.Suffix, f), portSet(hideSet+f.Suffix, f))
 		mark = append(mark, markRules(f)...)
 		ping = append(ping, pingRule(f))
 		refuse = append(refuse, refuseRules(f)...)
@@ -66,11 +71,15 @@ func layout(masquerade bool) netfilter.Layout {
 	if masquerade {
 		l.Chains = append(l.Chains, netfilter.Chain{
 			Name: "masquerade", Type: nftables.ChainTypeNAT, Hook: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-			Rules: []netfilter.Rule{{Comment: "replies come back here", Exprs: netfilter.Join(
-				netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, "lo"), netfilter.ConnMark(balancedBit), []expr.Any{&expr.Masq{}})}},
+			Rules: netfilter.HideRules(balancedBit, hiddenBit, from),
 		})
 	}
 	return l
+}
+
+func portSet(name string, f netfilter.Family) nftables.Set {
+	return nftables.Set{Name: name, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(f.Addr, nftables.TypeInetProto, nftables.TypeInetService)}
 }
 
 // lookupMark leaves the mark of a front of every port in the first register, or
@@ -80,19 +89,21 @@ func lookupMark(f netfilter.Family) []expr.Any {
 		&expr.Lookup{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, IsDestRegSet: true, SetName: markMap + f.Suffix}})
 }
 
-// lookupPort ends the rule unless the packet is for a front of one port.
-func lookupPort(f netfilter.Family) []expr.Any {
+// lookupPort ends the rule unless the packet is for a front of the set.
+func lookupPort(f netfilter.Family, set string) []expr.Any {
 	return netfilter.Join(f.Is(), []expr.Any{
 		f.LoadDest(netfilter.Reg1), netfilter.LoadProto(f.Second), netfilter.LoadPort(f.Third),
-		&expr.Lookup{SourceRegister: netfilter.Reg1, SetName: portsSet + f.Suffix}})
+		&expr.Lookup{SourceRegister: netfilter.Reg1, SetName: set + f.Suffix}})
 }
 
 // markRules let a front of one port come before the front of every port of the
 // same address: IPVS asks for marks first.
 func markRules(f netfilter.Family) []netfilter.Rule {
 	return []netfilter.Rule{
+		{Comment: "fronts that hide their clients, IPv" + f.Suffix, Exprs: netfilter.Join(
+			lookupPort(f, hideSet), netfilter.SetConnMark(hiddenBit))},
 		{Comment: "fronts of one port, IPv" + f.Suffix, Exprs: netfilter.Join(
-			lookupPort(f), netfilter.SetConnMark(balancedBit), []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}})},
+			lookupPort(f, portsSet), netfilter.SetConnMark(balancedBit), []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}})},
 		{Comment: "fronts of every port, IPv" + f.Suffix, Exprs: netfilter.Join(lookupMark(f), []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyMARK, Register: netfilter.Reg1, SourceRegister: true}}, netfilter.SetConnMark(balancedBit))},
 	}
@@ -115,7 +126,7 @@ func selfRule() netfilter.Rule {
 		netfilter.DestinationIsLocal(), []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyMARK, Register: netfilter.Reg1},
 			&expr.Bitwise{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, Len: 4,
-				Mask: binaryutil.NativeEndian.PutUint32(markMask), Xor: binaryutil.NativeEndian.PutUint32(^uint32(markMask))},
+				Mask: binaryutil.NativeEndian.PutUint32(markMask), Xor: binaryutil.NativeEndian.PutUint32(selfMark)},
 			&expr.Meta{Key: expr.MetaKeyMARK, Register: netfilter.Reg1, SourceRegister: true}})}
 }
 
@@ -133,15 +144,16 @@ func refuseRules(f netfilter.Family) []netfilter.Rule {
 	proto, _ := icmp(f)
 	notICMP := []expr.Any{netfilter.LoadProto(netfilter.Reg1), &expr.Cmp{Op: expr.CmpOpNeq, Register: netfilter.Reg1, Data: []byte{proto}}}
 	return []netfilter.Rule{
-		{Comment: "one port, tcp, IPv" + f.Suffix, Exprs: netfilter.Join(lookupPort(f), tcp)},
-		{Comment: "one port, IPv" + f.Suffix, Exprs: netfilter.Join(lookupPort(f), other)},
+		{Comment: "one port, tcp, IPv" + f.Suffix, Exprs: netfilter.Join(lookupPort(f, portsSet), tcp)},
+		{Comment: "one port, IPv" + f.Suffix, Exprs: netfilter.Join(lookupPort(f, portsSet), other)},
 		{Comment: "every port, tcp, IPv" + f.Suffix, Exprs: netfilter.Join(lookupMark(f), tcp)},
 		{Comment: "every port, IPv" + f.Suffix, Exprs: netfilter.Join(lookupMark(f), notICMP, other)},
 	}
 }
 
 // fronts is what the table has: the mark of each front of every port, and the
-// fronts of one port; the value of names is for people.
+// fronts of one port, true for those that hide their clients; the value of
+// names is for people.
 type fronts struct {
 	marks map[netip.Addr]uint32
 	ports map[lb.Front]bool
@@ -164,7 +176,7 @@ func wished(d lb.Desired, have fronts) fronts {
 	for _, s := range d.Services {
 		out.names[s.Front] = s.Name
 		if s.Protocol != lb.Any {
-			out.ports[s.Front] = true
+			out.ports[s.Front] = s.Masquerade
 		} else if m, ok := have.marks[s.Addr]; ok && !taken[m] {
 			out.marks[s.Addr], taken[m] = m, true
 		}
@@ -182,8 +194,12 @@ func wished(d lb.Desired, have fronts) fronts {
 	return out
 }
 
-// markMask keeps the top bit clear, which people's own marks like to use.
-const markMask = 1<<31 - 1
+// markMask keeps the top bits clear: people's own marks like to use them, and so
+// do the marks that lead replies back to where their flow came from.
+const markMask = 1<<28 - 1
+
+// selfMark is the bit that calls to oneself have.
+const selfMark = 1 << 31
 
 func hashMark(a netip.Addr) uint32 {
 	h := fnv.New32a()
@@ -192,12 +208,12 @@ func hashMark(a netip.Addr) uint32 {
 }
 
 // writeTable replaces the table in one transaction; without fronts it goes away.
-func (k *kernel) writeTable(f fronts, masquerade bool) error {
-	if len(f.marks)+len(f.ports) == 0 && !masquerade {
+func (k *kernel) writeTable(f fronts, from []netip.Prefix) error {
+	if len(f.marks)+len(f.ports)+len(from) == 0 {
 		k.nf.Drop(Table)
 		return k.nf.Flush()
 	}
-	l := layout(masquerade)
+	l := layout(f.hides() || len(from) > 0, from)
 	if err := k.nf.Replace(l); err != nil {
 		return err
 	}
@@ -212,6 +228,10 @@ func (k *kernel) writeTable(f fronts, masquerade bool) error {
 		key := append(front.Addr.AsSlice(), netfilter.ProtoKey(byte(protocols[front.Protocol]))...)
 		elements[name] = append(elements[name], nftables.SetElement{
 			Key: append(key, netfilter.PortKey(front.Port)...), Comment: netfilter.Clip(f.names[front])})
+		if f.ports[front] {
+			name = hideSet + netfilter.FamilyOf(front.Addr).Suffix
+			elements[name] = append(elements[name], nftables.SetElement{Key: append(key, netfilter.PortKey(front.Port)...)})
+		}
 	}
 	for name, part := range elements {
 		if err := k.nf.AddElements(l.Set(name), part); err != nil {
@@ -221,47 +241,72 @@ func (k *kernel) writeTable(f fronts, masquerade bool) error {
 	return k.nf.Flush()
 }
 
+// hides says whether any front hides its clients.
+func (f fronts) hides() bool {
+	for _, hides := range f.ports {
+		if hides {
+			return true
+		}
+	}
+	return false
+}
+
 func compareFronts(a, b lb.Front) int {
 	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
 }
 
-// readTable returns the table's fronts. It is not sound when a part is missing
-// that makes it work; then there are no fronts.
-func (k *kernel) readTable() (f fronts, masquerade, exists, sound bool, err error) {
+// readTable returns the table's fronts and whom it always hides. It is not sound
+// when a part is missing that makes it work; then there are no fronts.
+func (k *kernel) readTable() (f fronts, from []netip.Prefix, exists, sound bool, err error) {
 	f = newFronts()
 	exists, err = k.nf.Exists(Table)
 	if err != nil || !exists {
-		return f, false, exists, false, err
+		return f, nil, exists, false, err
 	}
-	for _, masquerade = range []bool{false, true} {
-		intact, sets, chains, err := k.nf.Intact(layout(masquerade))
-		if err != nil {
-			return f, false, true, false, err
-		}
-		if sound = intact && len(sets)+len(chains) == 0; sound {
-			break
-		}
+	l, sound, err := k.soundLayout(&from)
+	if err != nil || !sound {
+		return f, nil, true, false, err
 	}
-	if !sound {
-		return f, false, true, false, nil
-	}
-	l := layout(masquerade)
 	for _, family := range families {
-		for _, name := range []string{markMap + family.Suffix, portsSet + family.Suffix} {
-			elements, err := k.nf.GetSetElements(l.Set(name))
+		for _, name := range []string{markMap, portsSet, hideSet} {
+			elements, err := k.nf.GetSetElements(l.Set(name + family.Suffix))
 			if err != nil {
-				return f, false, true, false, fmt.Errorf("list elements of %s: %w", name, err)
+				return f, nil, true, false, fmt.Errorf("list elements of %s%s: %w", name, family.Suffix, err)
 			}
 			for _, e := range elements {
-				f.add(family, e)
+				f.add(family, e, name == hideSet)
 			}
 		}
 	}
-	return f, masquerade, true, true, nil
+	return f, from, true, true, nil
 }
 
-// add takes one element in: an address with a mark, or address, protocol and port.
-func (f fronts) add(family netfilter.Family, e nftables.SetElement) {
+// soundLayout returns the layout that the table has, with the sources that it
+// hides in from, or false when it has none of ours.
+func (k *kernel) soundLayout(from *[]netip.Prefix) (l netfilter.Layout, sound bool, err error) {
+	for _, masquerade := range []bool{false, true} {
+		if masquerade {
+			rules, err := k.nf.Rules(Table, "masquerade")
+			if errors.Is(err, unix.ENOENT) {
+				return l, false, nil
+			}
+			if err != nil {
+				return l, false, err
+			}
+			*from = netfilter.Hidden(rules)
+		}
+		l = layout(masquerade, *from)
+		intact, sets, chains, err := k.nf.Intact(l)
+		if err != nil || intact && len(sets)+len(chains) == 0 {
+			return l, err == nil, err
+		}
+	}
+	return l, false, nil
+}
+
+// add takes one element in: an address with a mark, or address, protocol and
+// port, of all such fronts or of those that hide their clients.
+func (f fronts) add(family netfilter.Family, e nftables.SetElement, hides bool) {
 	if len(e.Key) < int(family.Bytes) {
 		return
 	}
@@ -275,7 +320,9 @@ func (f fronts) add(family netfilter.Family, e nftables.SetElement) {
 	case int(family.Bytes) + 8:
 		front.Protocol = protocolOf(uint16(e.Key[family.Bytes]))
 		front.Port = binary.BigEndian.Uint16(e.Key[family.Bytes+4:])
-		f.ports[front] = true
+		f.ports[front] = hides
 	}
-	f.names[front] = e.Comment
+	if !hides {
+		f.names[front] = e.Comment
+	}
 }

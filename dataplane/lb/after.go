@@ -31,7 +31,7 @@ func After(actual Desired, ops []Op) (Desired, error) {
 
 func (d *Desired) apply(op Op) error {
 	if op.Kind == SetMasquerade {
-		d.Masquerade = op.Masquerade
+		d.MasqueradeFrom = op.From
 		return nil
 	}
 	at := slices.IndexFunc(d.Services, func(s Service) bool { return s.Front == op.Service.Front })
@@ -50,7 +50,7 @@ func (d *Desired) apply(op Op) error {
 		d.Services = slices.Delete(d.Services, at, at+1)
 		return nil
 	case SetService:
-		d.Services[at].Algorithm = op.Service.Algorithm
+		d.Services[at].Algorithm, d.Services[at].Masquerade = op.Service.Algorithm, op.Service.Masquerade
 		return nil
 	}
 	return d.Services[at].apply(op)

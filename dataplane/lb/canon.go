@@ -40,7 +40,11 @@ func (b Backend) String() string {
 // kernel could balance: a front twice, a backend twice, families mixed, a port
 // where the protocol has none.
 func (d Desired) Canonical() (Desired, error) {
-	out := Desired{Namespace: d.Namespace, Masquerade: d.Masquerade}
+	out := Desired{Namespace: d.Namespace}
+	var err error
+	if out.MasqueradeFrom, err = canonicalSources(d.MasqueradeFrom); err != nil {
+		return Desired{}, err
+	}
 	for _, s := range d.Services {
 		c, err := s.canonical()
 		if err != nil {
@@ -56,6 +60,24 @@ func (d Desired) Canonical() (Desired, error) {
 		}
 	}
 	return out, nil
+}
+
+// canonicalSources masks and sorts prefixes and drops repetitions; none is nil.
+func canonicalSources(from []netip.Prefix) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, p := range from {
+		if !p.IsValid() {
+			return nil, fmt.Errorf("masquerade from %s: not a prefix", p)
+		}
+		out = append(out, p.Masked())
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out), nil
+}
+
+// Masquerades says whether any balanced flow may get the namespace's own source.
+func (d Desired) Masquerades() bool {
+	return len(d.MasqueradeFrom) > 0 || slices.ContainsFunc(d.Services, func(s Service) bool { return s.Masquerade })
 }
 
 func (s Service) canonical() (Service, error) {
@@ -102,6 +124,8 @@ func (s Service) check() error {
 		return fmt.Errorf("balance %s: not an address a client can connect to", s.Front)
 	case s.Protocol == Any && s.Port != 0:
 		return fmt.Errorf("balance %s port %d: a port needs a protocol", s.Addr, s.Port)
+	case s.Protocol == Any && s.Masquerade:
+		return fmt.Errorf("balance %s: only a front of one port can masquerade", s.Front)
 	case s.Protocol != Any && s.Port == 0:
 		return fmt.Errorf("balance %s: protocol %q needs a port", s.Addr, s.Protocol)
 	}

@@ -13,7 +13,10 @@ import (
 
 // drawDesired draws wishes from a small pool, so that they overlap.
 func drawDesired(t *rapid.T, label string) lb.Desired {
-	d := lb.Desired{Masquerade: rapid.Bool().Draw(t, label+" masquerade")}
+	d := lb.Desired{}
+	if rapid.Bool().Draw(t, label+" masquerade") {
+		d.MasqueradeFrom = []netip.Prefix{netip.MustParsePrefix("172.18.0.0/16")}
+	}
 	fronts := []lb.Front{
 		{Addr: netip.MustParseAddr("10.0.0.2")}, {Addr: netip.MustParseAddr("10.0.0.3")},
 		{Addr: netip.MustParseAddr("10.0.0.2"), Port: 80, Protocol: lb.TCP}, {Addr: netip.MustParseAddr("10.0.0.2"), Port: 80, Protocol: lb.UDP},
@@ -85,7 +88,7 @@ func backends(d lb.Desired, f lb.Front) int {
 func TestCanonicalIsOrderFree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := drawDesired(t, "wish")
-		shuffled := lb.Desired{Masquerade: d.Masquerade, Services: rapid.Permutation(d.Services).Draw(t, "order")}
+		shuffled := lb.Desired{MasqueradeFrom: d.MasqueradeFrom, Services: rapid.Permutation(d.Services).Draw(t, "order")}
 		got, err := shuffled.Canonical()
 		if err != nil || !reflect.DeepEqual(got.Services, d.Services) {
 			t.Fatalf("%+v, %v; want %+v", got, err, d)
@@ -99,7 +102,8 @@ func TestOpReadsWell(t *testing.T) {
 	for want, op := range map[string]lb.Op{
 		"add service 10.0.0.2 (web) rr":                           {Kind: lb.AddService, Service: s},
 		"remove service 10.0.0.2 (web)":                           {Kind: lb.RemoveService, Service: s},
-		"set masquerade true":                                     {Kind: lb.SetMasquerade, Masquerade: true},
+		"set masquerade 10.0.0.0/8":                               {Kind: lb.SetMasquerade, From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		"set masquerade nobody":                                   {Kind: lb.SetMasquerade},
 		"add backend 10.0.0.3 weight 3 (web.1) of 10.0.0.2 (web)": {Kind: lb.AddBackend, Service: s, Backend: lb.Backend{Addr: netip.MustParseAddr("10.0.0.3"), Weight: 3, Task: "web.1"}},
 		"set backend [fd00::3]:8080 draining of [fd00::2]:80/tcp": {Kind: lb.SetBackend, Service: p, Backend: lb.Backend{Addr: netip.MustParseAddr("fd00::3"), Port: 8080, Draining: true}},
 	} {

@@ -45,9 +45,11 @@ type Desired struct {
 	// Namespace is the path of the network namespace, "" for the node's own.
 	Namespace string
 	Services  []Service
-	// Masquerade gives balanced flows that leave the namespace its own source
-	// address, so that replies return through it.
-	Masquerade bool
+	// MasqueradeFrom lists the sources whose balanced flows leave the namespace
+	// with its own source address, so that replies return to it: clients that
+	// the servers could not answer otherwise. Flows of all other clients keep
+	// their source.
+	MasqueradeFrom []netip.Prefix
 }
 
 // Front is where clients connect: the key of a Service.
@@ -64,7 +66,10 @@ type Service struct {
 	// Name is for people: the service's name.
 	Name      string
 	Algorithm Algorithm // "" is rr
-	Backends  []Backend
+	// Masquerade gives every balanced flow of the service the namespace's own
+	// source address. Only a front of one port can ask for it.
+	Masquerade bool
+	Backends   []Backend
 }
 
 // Backend is one real server. A service without backends refuses its clients at once.

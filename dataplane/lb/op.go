@@ -1,6 +1,10 @@
 package lb
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
 
 // OpKind says what an Op does.
 type OpKind string
@@ -10,7 +14,7 @@ type OpKind string
 const (
 	SetMasquerade OpKind = "set masquerade"
 	AddService    OpKind = "add service"
-	SetService    OpKind = "set service" // another algorithm
+	SetService    OpKind = "set service" // another algorithm, or masquerading
 	AddBackend    OpKind = "add backend"
 	SetBackend    OpKind = "set backend" // another weight, or draining
 	RemoveBackend OpKind = "remove backend"
@@ -20,12 +24,12 @@ const (
 // Op is one change of one object.
 type Op struct {
 	Kind OpKind
-	// Service is the front, name and algorithm; never its backends.
+	// Service is the front, name, algorithm and masquerading; never its backends.
 	Service Service
 	// Backend is set for the three kinds that speak of one.
 	Backend Backend
-	// Masquerade is the new value, for SetMasquerade.
-	Masquerade bool
+	// From is the new value of MasqueradeFrom, for SetMasquerade.
+	From []netip.Prefix
 }
 
 // String is the line that a person reads in a list of drift.
@@ -36,9 +40,13 @@ func (o Op) String() string {
 	}
 	switch o.Kind {
 	case SetMasquerade:
-		return fmt.Sprintf("%s %t", o.Kind, o.Masquerade)
+		return fmt.Sprintf("%s %s", o.Kind, sources(o.From))
 	case AddService, SetService:
-		return fmt.Sprintf("%s %s%s %s", o.Kind, o.Service.Front, name, o.Service.Algorithm)
+		text := fmt.Sprintf("%s %s%s %s", o.Kind, o.Service.Front, name, o.Service.Algorithm)
+		if o.Service.Masquerade {
+			text += " masquerade"
+		}
+		return text
 	case RemoveService:
 		return fmt.Sprintf("%s %s%s", o.Kind, o.Service.Front, name)
 	}
@@ -47,4 +55,16 @@ func (o Op) String() string {
 		task = " (" + o.Backend.Task + ")"
 	}
 	return fmt.Sprintf("%s %s%s of %s%s", o.Kind, o.Backend, task, o.Service.Front, name)
+}
+
+// sources names prefixes, or "nobody".
+func sources(from []netip.Prefix) string {
+	if len(from) == 0 {
+		return "nobody"
+	}
+	var out []string
+	for _, p := range from {
+		out = append(out, p.String())
+	}
+	return strings.Join(out, " ")
 }

@@ -1,14 +1,17 @@
 package lb
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Plan returns what leads from actual to desired, both canonical: additions
 // first, removals last, and nothing when they balance alike. Names of services
 // and tasks are for people and are not compared.
 func Plan(desired, actual Desired) []Op {
 	var first, add, remove, last []Op
-	if desired.Masquerade != actual.Masquerade {
-		first = append(first, Op{Kind: SetMasquerade, Masquerade: desired.Masquerade})
+	if !slices.Equal(desired.MasqueradeFrom, actual.MasqueradeFrom) {
+		first = append(first, Op{Kind: SetMasquerade, From: desired.MasqueradeFrom})
 	}
 	old := make(map[Front]Service, len(actual.Services))
 	for _, s := range actual.Services {
@@ -20,7 +23,7 @@ func Plan(desired, actual Desired) []Op {
 		switch {
 		case !ok:
 			first = append(first, Op{Kind: AddService, Service: s.bare()})
-		case have.Algorithm != s.Algorithm:
+		case have.Algorithm != s.Algorithm || have.Masquerade != s.Masquerade:
 			first = append(first, Op{Kind: SetService, Service: s.bare()})
 		}
 		a, r := planBackends(s, have.Backends)

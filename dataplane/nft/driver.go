@@ -120,7 +120,7 @@ func apply(ctx context.Context, c *netfilter.Conn, wish lb.Desired, st state) (i
 // forwarding lets a namespace that hides clients behind its own address pass
 // their packets on.
 func forwarding(wish lb.Desired) error {
-	if !wish.Masquerade {
+	if !wish.Masquerades() {
 		return nil
 	}
 	done := map[byte]bool{}

@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"net/netip"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 
@@ -23,11 +25,15 @@ const (
 	anyFronts  = "any"
 )
 
-// base names the table and its maps, whatever else the table holds.
-var base = layout(false)
+// hiddenBit in a flow's mark says that its service hides its clients.
+const hiddenBit = 1 << 26
 
-// layout is the table without its services.
-func layout(masquerade bool) netfilter.Layout {
+// base names the table and its maps, whatever else the table holds.
+var base = layout(false, nil)
+
+// layout is the table without its services; where it masquerades, from lists
+// whom always.
+func layout(masquerade bool, from []netip.Prefix) netfilter.Layout {
 	l := netfilter.Layout{Table: Table}
 	front := netfilter.Chain{Name: "fronts"}
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
@@ -51,9 +57,7 @@ func layout(masquerade bool) netfilter.Layout {
 		natChain("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest, jump))
 	if masquerade {
 		l.Chains = append(l.Chains, natChain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
-			netfilter.Rule{Comment: "replies come back here", Exprs: netfilter.Join(
-				netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, "lo"),
-				netfilter.ConnMark(balancedBit), []expr.Any{&expr.Masq{}})}))
+			netfilter.HideRules(balancedBit, hiddenBit, from)...))
 	}
 	return l
 }

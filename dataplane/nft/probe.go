@@ -26,7 +26,7 @@ func Probe(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrMissing, err)
 	}
 	defer c.Close()
-	l := layout(true)
+	l := layout(true, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
 	l.Table = probeTable
 	l.Chains = append(l.Chains, natLayout(lb.Translation{}).Chains[0])
 	if err := queueProbe(c, l); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -36,12 +37,20 @@ func read(ctx context.Context, c *netfilter.Conn, namespace string) (state, erro
 	if err != nil {
 		return none, err
 	}
-	intact, sets, chains, err := c.Intact(layout(masquerade))
+	var from []netip.Prefix
+	if masquerade {
+		hiding, err := c.Rules(Table, "postrouting")
+		if err != nil {
+			return none, err
+		}
+		from = netfilter.Hidden(hiding)
+	}
+	intact, sets, chains, err := c.Intact(layout(masquerade, from))
 	if err != nil || !intact {
 		return none, err
 	}
 	slices.Sort(sets)
-	st := state{exists: true, sound: true, balance: lb.Desired{Namespace: namespace, Masquerade: masquerade}}
+	st := state{exists: true, sound: true, balance: lb.Desired{Namespace: namespace, MasqueradeFrom: from}}
 	fronts, err := readFronts(c)
 	if err != nil {
 		return none, err
@@ -65,6 +74,9 @@ func read(ctx context.Context, c *netfilter.Conn, namespace string) (state, erro
 	st.balance, err = st.balance.Canonical()
 	if err != nil {
 		return none, nil // nothing that we would write
+	}
+	if st.balance.Masquerades() != masquerade {
+		return none, nil
 	}
 	return st, nil
 }
@@ -125,7 +137,8 @@ func readService(c *netfilter.Conn, namespace string, front lb.Front) (s lb.Serv
 // assemble makes a service of a chain's comment and a map's elements.
 func assemble(front lb.Front, comment string, elements []nftables.SetElement) (lb.Service, bool) {
 	algorithm, name, _ := strings.Cut(comment, " ")
-	s := lb.Service{Front: front, Name: name, Algorithm: lb.Algorithm(algorithm)}
+	algorithm, hides := strings.CutSuffix(algorithm, hidesSuffix)
+	s := lb.Service{Front: front, Name: name, Algorithm: lb.Algorithm(algorithm), Masquerade: hides}
 	f := netfilter.FamilyOf(front.Addr)
 	seen := map[string]bool{}
 	for _, e := range elements {

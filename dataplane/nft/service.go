@@ -132,9 +132,15 @@ func serverElement(number uint32, b lb.Backend) nftables.SetElement {
 	}
 }
 
+// hidesSuffix follows the algorithm in the comment of a service that hides its clients.
+const hidesSuffix = "/hides"
+
 // rules are the chain of a service: pick a server, or refuse.
 func rules(s lb.Service, slots int) []netfilter.Rule {
-	comment := string(s.Algorithm) + " " + s.Name
+	comment, mark := string(s.Algorithm)+" "+s.Name, uint32(balancedBit)
+	if s.Masquerade {
+		comment, mark = string(s.Algorithm)+hidesSuffix+" "+s.Name, balancedBit|hiddenBit
+	}
 	if slots == 0 {
 		tcp, other := netfilter.Refuse()
 		return []netfilter.Rule{{Comment: comment, Exprs: tcp}, {Comment: "nobody is there", Exprs: other}}
@@ -145,7 +151,7 @@ func rules(s lb.Service, slots int) []netfilter.Rule {
 		nat.RegProtoMin = f.Second
 	}
 	return []netfilter.Rule{{Comment: comment, Exprs: netfilter.Join(
-		netfilter.SetConnMark(balancedBit), number(f, s.Algorithm, slots),
+		netfilter.SetConnMark(mark), number(f, s.Algorithm, slots),
 		[]expr.Any{&expr.Lookup{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, IsDestRegSet: true, SetName: objectName(s.Front)}, nat})}}
 }
 

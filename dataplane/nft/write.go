@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 
@@ -11,11 +12,11 @@ import (
 
 // write sends one transaction that makes the table balance the wish.
 func write(c *netfilter.Conn, wish lb.Desired, st state, ops []lb.Op) error {
-	if len(wish.Services) == 0 && !wish.Masquerade {
+	if len(wish.Services) == 0 && !wish.Masquerades() {
 		c.Drop(Table)
 		return c.Flush()
 	}
-	if !st.exists || !st.sound || touchesMasquerade(ops) {
+	if !st.exists || !st.sound || !slices.Equal(wish.MasqueradeFrom, st.balance.MasqueradeFrom) || wish.Masquerades() != st.balance.Masquerades() {
 		return writeAll(c, wish)
 	}
 	touched, gone := map[lb.Front]bool{}, map[lb.Front]bool{}
@@ -46,11 +47,9 @@ func write(c *netfilter.Conn, wish lb.Desired, st state, ops []lb.Op) error {
 	return c.Flush()
 }
 
-func touchesMasquerade(ops []lb.Op) bool { return len(ops) > 0 && ops[0].Kind == lb.SetMasquerade }
-
 // writeAll replaces the whole table.
 func writeAll(c *netfilter.Conn, wish lb.Desired) error {
-	if err := c.Replace(layout(wish.Masquerade)); err != nil {
+	if err := c.Replace(layout(wish.Masquerades(), wish.MasqueradeFrom)); err != nil {
 		return err
 	}
 	for _, s := range wish.Services {

@@ -285,7 +285,7 @@ func forwards(c *scene) {
 	ip(c.t, outer.ns, "addr add "+outside.String()+" dev up0"+nodad(c.six)+"\nlink set up0 up")
 	at := netip.AddrPortFrom(inside.Addr(), 8080)
 	wish := func(hosts ...*host) lb.Desired {
-		d := lb.Desired{Namespace: director.ns, Masquerade: true}
+		d := lb.Desired{Namespace: director.ns, MasqueradeFrom: []netip.Prefix{outside.Masked()}}
 		for _, p := range []lb.Protocol{lb.TCP, lb.UDP} {
 			s := c.port(p, 8080, 80, hosts...)
 			s.Addr = at.Addr()
@@ -297,6 +297,8 @@ func forwards(c *scene) {
 	for _, proto := range []string{"tcp", "udp"} {
 		c.expect(outer.count(proto, at, 6, director.addr(c.six)), "s1", "s2", "s3")
 	}
+	c.keepsSource(outer, at, wish)
+	apply(c.t, c.d, wish(c.servers...))
 	k, err := outer.dial("udp", at)
 	if err != nil {
 		c.t.Fatal(err)
@@ -311,6 +313,38 @@ func forwards(c *scene) {
 	if err := connectError(outer, at); !errors.Is(err, syscall.ECONNREFUSED) {
 		c.t.Errorf("no backend, from outside: %v, want refused", err)
 	}
+}
+
+// keepsSource lets the servers answer through the director: only clients that it
+// was told to hide, and all clients of a service that asks for it, are hidden.
+func (c *scene) keepsSource(outer *host, at netip.AddrPort, wish func(...*host) lb.Desired) {
+	outside, director := netip.MustParseAddr("192.168.99.1"), address(c.six, 5)
+	if c.six {
+		outside = netip.MustParseAddr("fd99::1")
+	}
+	for _, s := range c.servers {
+		ip(c.t, s.ns, fmt.Sprintf("route add %s via %s", outside, director))
+	}
+	d := wish(c.servers...)
+	d.MasqueradeFrom = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+	for i := range d.Services {
+		d.Services[i].Masquerade = d.Services[i].Protocol == lb.UDP
+	}
+	apply(c.t, c.d, d)
+	c.expect(outer.count("tcp", at, 6, outside), "s1", "s2", "s3")
+	c.expect(outer.count("udp", at, 6, director), "s1", "s2", "s3")
+	for i := range d.Services {
+		d.Services[i].Masquerade = !d.Services[i].Masquerade
+	}
+	apply(c.t, c.d, d)
+	c.expect(outer.count("tcp", at, 6, director), "s1", "s2", "s3")
+	c.expect(outer.count("udp", at, 6, outside), "s1", "s2", "s3")
+	d.MasqueradeFrom = nil
+	for i := range d.Services {
+		d.Services[i].Masquerade = false
+	}
+	apply(c.t, c.d, d)
+	c.expect(outer.count("tcp", at, 6, outside), "s1", "s2", "s3")
 }
 
 func nodad(six bool) string {

@@ -58,12 +58,12 @@ func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 
 // sample is a wish with every kind of service in it.
 func sample(namespace string) lb.Desired {
-	return lb.Desired{Namespace: namespace, Masquerade: true, Services: []lb.Service{
+	return lb.Desired{Namespace: namespace, MasqueradeFrom: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24"), netip.MustParsePrefix("fd09::/64")}, Services: []lb.Service{
 		{Front: lb.Front{Addr: addr("10.9.1.2")}, Name: "web", Backends: []lb.Backend{
 			{Addr: addr("10.9.1.11"), Task: "web.1"}, {Addr: addr("10.9.1.12"), Task: "web.2", Draining: true}, {Addr: addr("10.9.1.13")}}},
 		{Front: lb.Front{Addr: addr("10.9.1.3"), Port: 8080, Protocol: lb.TCP}, Name: "api", Backends: []lb.Backend{
 			{Addr: addr("10.9.1.11"), Port: 80}, {Addr: addr("10.9.1.11"), Port: 81}}},
-		{Front: lb.Front{Addr: addr("10.9.1.3"), Port: 8080, Protocol: lb.UDP}, Name: "api", Backends: []lb.Backend{
+		{Front: lb.Front{Addr: addr("10.9.1.3"), Port: 8080, Protocol: lb.UDP}, Name: "api", Masquerade: true, Backends: []lb.Backend{
 			{Addr: addr("10.9.1.11"), Port: 80}}},
 		{Front: lb.Front{Addr: addr("10.9.1.2"), Port: 53, Protocol: lb.UDP}, Name: "dns", Backends: []lb.Backend{
 			{Addr: addr("10.9.1.12"), Port: 5353}}},
@@ -148,7 +148,11 @@ func (s *suite) changes(t *testing.T) {
 		{"to zero", func() { w.Services[6].Backends = nil }, 2},
 		{"back", func() { w.Services[6].Backends = []lb.Backend{{Addr: addr("fd09::13")}} }, 1},
 		{"remove service", func() { w.Services = w.Services[:7] }, 1},
-		{"no masquerade", func() { w.Masquerade = false }, 1},
+		{"masquerade fewer", func() { w.MasqueradeFrom = w.MasqueradeFrom[:1] }, 1},
+		{"hide one service's clients", func() { w.Services[1].Masquerade = true }, 1},
+		{"show them again", func() { w.Services[1].Masquerade = false }, 1},
+		{"masquerade one service", func() { w.MasqueradeFrom = nil }, 1},
+		{"no masquerade", func() { w.Services[2].Masquerade = false }, 1},
 	}
 	for _, step := range steps {
 		step.change()
@@ -170,6 +174,7 @@ func (s *suite) impossible(t *testing.T) {
 		"port without proto": {{Front: lb.Front{Addr: front.Addr, Port: 80}}},
 		"proto without port": {{Front: lb.Front{Addr: front.Addr, Protocol: lb.TCP}}},
 		"no address":         {{}},
+		"every port hidden":  {{Front: front, Masquerade: true}},
 		"unknown algorithm":  {{Front: front, Algorithm: "best"}},
 	} {
 		if n, err := d.Apply(context.Background(), lb.Desired{Namespace: ns, Services: services}); err == nil || n != 0 {
