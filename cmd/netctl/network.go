@@ -111,6 +111,7 @@ func printEndpoints(w io.Writer, endpoints []netview.Endpoint) {
 
 func printBalancer(w io.Writer, b netview.Balancer) {
 	fmt.Fprintf(w, "balancer: %s (%s)\n", b.Driver, b.Why)
+	fmt.Fprintf(w, "clients of published ports: %s\n", b.Clients)
 	row(w, "IN", "SERVICE", "FRONT", "ALGORITHM", "BACKEND", "WEIGHT", "TASK")
 	for _, n := range b.Namespaces {
 		for _, s := range n.Services {

@@ -71,7 +71,7 @@ func FuzzElements(f *testing.F) {
 	f.Add([]byte{10, 0, 0, 2, 6, 0, 0, 0, 0, 80, 0, 0}, []byte{1, 0, 0, 0})
 	f.Fuzz(func(_ *testing.T, key, val []byte) {
 		for _, family := range families {
-			newFronts().add(family, nftables.SetElement{Key: key, Val: val})
+			newFronts().add(family, nftables.SetElement{Key: key, Val: val}, len(val)%2 == 0)
 		}
 	})
 	_ = netfilter.IPv4

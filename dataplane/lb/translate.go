@@ -18,6 +18,34 @@ type Translation struct {
 	// Redirects rewrite what a process of the namespace sends to one address
 	// and port (the name server at 127.0.0.11:53).
 	Redirects []Redirect
+	// Return sends replies back by the neighbour that their flow came from; nil
+	// where there is nothing but routes to heed.
+	Return *ReturnPath
+}
+
+// ReturnPath is how a namespace answers flows that came in by one link through
+// one of several neighbours, each of which must see the replies of its own flows:
+// the entry nodes of the routing mesh, which leave the client's address as it is.
+//
+// A neighbour is known by the last two bytes of its hardware address. They are
+// kept with the flow and become the low bits of the replies' mark, by which the
+// caller's policy routing sends them to the link; there they become the last two
+// bytes of the destination's hardware address. Where two clients' flows look
+// alike because they came by different neighbours, the later one's source port is
+// translated, and nothing else ever.
+type ReturnPath struct {
+	// Interface is the link's name.
+	Interface string
+	// Neighbors are the first four bytes of the neighbours' hardware addresses.
+	Neighbors [4]byte
+	// Direct are the sources that are answered as the routes say.
+	Direct []netip.Prefix
+	// Mark is the mark of replies, its low 16 bits zero.
+	Mark uint32
+	// Datagrams is the address that sockets without a connection answer from when
+	// the routes alone decide; it is invalid where that is the link's own. Then
+	// nothing but replies leaves the link for the world outside.
+	Datagrams netip.Addr
 }
 
 // Forward is one port sent elsewhere.

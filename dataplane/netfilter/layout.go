@@ -13,10 +13,14 @@ import (
 )
 
 // Layout is the fixed part of a table of ours: its sets and maps (whose elements
-// come and go) and the chains whose rules never change. Everything lives in the
-// inet family, so that one table serves IPv4 and IPv6.
+// come and go) and the chains whose rules never change. It lives in the inet
+// family, so that one table serves IPv4 and IPv6, unless a chain needs to sit
+// right at a link.
 type Layout struct {
-	Table  string
+	Table string
+	// Device is the link that the chains of a table of the netdev family sit at;
+	// "" makes a table of the inet family.
+	Device string
 	Sets   []nftables.Set
 	Chains []Chain
 }
@@ -40,8 +44,11 @@ type Rule struct {
 // CommentMax is the longest comment in bytes that a rule or element may carry.
 const CommentMax = 200
 
-// TableOf names the inet table of a layout.
+// TableOf names the table of a layout.
 func (l Layout) TableOf() *nftables.Table {
+	if l.Device != "" {
+		return &nftables.Table{Name: l.Table, Family: nftables.TableFamilyNetdev}
+	}
 	return &nftables.Table{Name: l.Table, Family: nftables.TableFamilyINet}
 }
 
@@ -56,15 +63,22 @@ func (l Layout) Set(name string) *nftables.Set {
 	return nil
 }
 
-// Exists says whether the namespace has the table.
-func (c *Conn) Exists(table string) (bool, error) {
-	_, err := c.ListTableOfFamily(table, nftables.TableFamilyINet)
+// Exists says whether the namespace has the table of the inet family.
+func (c *Conn) Exists(table string) (bool, error) { return c.exists(table, nftables.TableFamilyINet) }
+
+// ExistsAtLinks says whether the namespace has the table of the netdev family.
+func (c *Conn) ExistsAtLinks(table string) (bool, error) {
+	return c.exists(table, nftables.TableFamilyNetdev)
+}
+
+func (c *Conn) exists(table string, family nftables.TableFamily) (bool, error) {
+	_, err := c.ListTableOfFamily(table, family)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
 	if err != nil {
 		// The library words "not there" in its own way when nothing comes back.
-		tables, listErr := c.ListTablesOfFamily(nftables.TableFamilyINet)
+		tables, listErr := c.ListTablesOfFamily(family)
 		if listErr != nil {
 			return false, fmt.Errorf("list nftables tables: %w", listErr)
 		}
@@ -81,7 +95,7 @@ func (c *Conn) Intact(l Layout) (intact bool, extraSets, extraChains []string, e
 	if err != nil {
 		return false, nil, nil, fmt.Errorf("list sets of table %s: %w", l.Table, err)
 	}
-	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	chains, err := c.ListChainsOfTableFamily(l.TableOf().Family)
 	if err != nil {
 		return false, nil, nil, fmt.Errorf("list chains of table %s: %w", l.Table, err)
 	}
@@ -133,7 +147,7 @@ func sameHook(want Chain, have *nftables.Chain) bool {
 }
 
 func (c *Conn) sameRules(l Layout, want Chain) (bool, error) {
-	rules, err := c.Rules(l.Table, want.Name)
+	rules, err := c.rules(l.TableOf(), want.Name)
 	if err != nil {
 		return false, err
 	}
@@ -144,10 +158,13 @@ func (c *Conn) sameRules(l Layout, want Chain) (bool, error) {
 
 // Rules returns the rules of one chain, in order.
 func (c *Conn) Rules(table, chain string) ([]*nftables.Rule, error) {
-	t := &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
+	return c.rules(&nftables.Table{Name: table, Family: nftables.TableFamilyINet}, chain)
+}
+
+func (c *Conn) rules(t *nftables.Table, chain string) ([]*nftables.Rule, error) {
 	rules, err := c.GetRules(t, &nftables.Chain{Name: chain, Table: t})
 	if err != nil {
-		return nil, fmt.Errorf("list rules of chain %s in table %s: %w", chain, table, err)
+		return nil, fmt.Errorf("list rules of chain %s in table %s: %w", chain, t.Name, err)
 	}
 	return rules, nil
 }
@@ -172,7 +189,7 @@ func Comment(r *nftables.Rule) string {
 // Replace queues the table anew with the layout's sets, chains and rules,
 // taking away whatever a table of that name held.
 func (c *Conn) Replace(l Layout) error {
-	c.Drop(l.Table)
+	c.drop(l.TableOf())
 	t := c.AddTable(l.TableOf())
 	for i := range l.Sets {
 		if err := c.AddSet(l.Set(l.Sets[i].Name), nil); err != nil {
@@ -180,11 +197,13 @@ func (c *Conn) Replace(l Layout) error {
 		}
 	}
 	for _, ch := range l.Chains {
-		c.AddChain(ch.in(t))
+		made := ch.in(t)
+		made.Device = l.Device
+		c.AddChain(made)
 	}
 	for _, ch := range l.Chains {
 		for _, r := range ch.Rules {
-			c.Append(l.Table, ch.Name, r)
+			c.append(t, ch.Name, r)
 		}
 	}
 	return nil
@@ -194,16 +213,27 @@ func (ch Chain) in(t *nftables.Table) *nftables.Chain {
 	return &nftables.Chain{Name: ch.Name, Table: t, Type: ch.Type, Hooknum: ch.Hook, Priority: ch.Priority}
 }
 
-// Drop queues the removal of a table, there or not.
+// Drop queues the removal of a table of the inet family, there or not.
 func (c *Conn) Drop(table string) {
-	t := &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
+	c.drop(&nftables.Table{Name: table, Family: nftables.TableFamilyINet})
+}
+
+// DropAtLinks is Drop for a table of the netdev family.
+func (c *Conn) DropAtLinks(table string) {
+	c.drop(&nftables.Table{Name: table, Family: nftables.TableFamilyNetdev})
+}
+
+func (c *Conn) drop(t *nftables.Table) {
 	c.AddTable(t)
 	c.DelTable(t)
 }
 
 // Append queues one rule at the end of a chain.
 func (c *Conn) Append(table, chain string, r Rule) {
-	t := &nftables.Table{Name: table, Family: nftables.TableFamilyINet}
+	c.append(&nftables.Table{Name: table, Family: nftables.TableFamilyINet}, chain, r)
+}
+
+func (c *Conn) append(t *nftables.Table, chain string, r Rule) {
 	c.AddRule(&nftables.Rule{
 		Table: t, Chain: &nftables.Chain{Name: chain, Table: t}, Exprs: r.Exprs,
 		UserData: userdata.AppendString(nil, userdata.TypeComment, Clip(r.Comment)),

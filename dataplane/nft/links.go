@@ -16,6 +16,10 @@ import (
 func canonicalTranslation(t lb.Translation) (lb.Translation, error) {
 	out := lb.Translation{Namespace: t.Namespace, Forwards: slices.Clone(t.Forwards),
 		Masquerade: slices.Clone(t.Masquerade), Redirects: slices.Clone(t.Redirects)}
+	var err error
+	if out.Return, err = canonicalReturn(t.Return); err != nil {
+		return out, err
+	}
 	for i := range out.Forwards {
 		f := &out.Forwards[i]
 		f.Name, f.To = netfilter.Clip(f.Name), netip.AddrPortFrom(f.To.Addr().Unmap(), f.To.Port())

@@ -124,6 +124,10 @@ func (d *Driver) ReadTranslation(ctx context.Context, namespace string) (lb.Tran
 	}
 	defer c.Close()
 	t, _, _, err := readNAT(ctx, c, namespace)
+	if err != nil {
+		return t, err
+	}
+	t.Return, err = readReturn(c)
 	return t, err
 }
 
@@ -156,7 +160,11 @@ func (d *Driver) Translate(ctx context.Context, t lb.Translation) (int, error) {
 			return changed, err
 		}
 	}
-	return changed, prepareLinks(t)
+	n, err := applyReturn(c, t)
+	if err != nil {
+		return changed, err
+	}
+	return changed + n, prepareLinks(t)
 }
 
 // writeNAT replaces the table, or drops it when nothing is wished.

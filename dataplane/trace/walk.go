@@ -45,7 +45,8 @@ type walk struct {
 	dst        netip.AddrPort
 	proto      lb.Protocol
 	hops       []Hop
-	masquerade bool // balanced where replies must come back to
+	balanced   bool // chosen a backend for in this namespace
+	masquerade bool // and replies must come back to it
 	loopback   bool // sent to a loopback address and translated away from it
 }
 
@@ -156,9 +157,14 @@ func (t *tracer) balance(w walk) {
 			port = b.Port
 		}
 		next.dst = netip.AddrPortFrom(b.Addr, port)
-		next.masquerade = w.at.Balance.Masquerade
+		next.masquerade, next.balanced = hides(w.at.Balance, s, w.src), true
 		t.forward(next)
 	}
+}
+
+// hides says whether a balanced flow gets the namespace's own source.
+func hides(d lb.Desired, s lb.Service, src netip.Addr) bool {
+	return s.Masquerade || slices.ContainsFunc(d.MasqueradeFrom, func(p netip.Prefix) bool { return src.IsValid() && p.Contains(src) })
 }
 
 func algorithm(s lb.Service) lb.Algorithm {
@@ -235,7 +241,11 @@ func (w walk) hide(link Interface, route Route) walk {
 		}
 	}
 	own := w.at.source(link, route, w.dst.Addr())
-	w.masquerade, w.loopback = false, false
+	keeps := w.balanced && !w.masquerade && w.src.IsValid() && !w.at.owns(w.src)
+	w.masquerade, w.loopback, w.balanced = false, false, false
+	if keeps && why == "" {
+		return w.note("source "+w.src.String()+" kept", "the reply returns by "+w.at.where())
+	}
 	if why == "" || !own.IsValid() || own == w.src {
 		return w
 	}

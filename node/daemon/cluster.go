@@ -115,7 +115,7 @@ func (d *Daemon) mountViews(rt *wire.Router) {
 		return &netview.Sources{
 			NodeID: m.state.NodeID, Fabric: n.fabric, View: n.table.View, Gossip: n.gossip.Stats,
 			Networks: assigned.Networks, Services: assigned.Services, Nodes: assigned.Nodes,
-			Balancer: d.balancer, Why: d.why,
+			Balancer: d.balancer, Why: d.why, Hides: d.hides,
 		}
 	})
 }

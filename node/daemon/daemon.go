@@ -18,6 +18,7 @@ import (
 
 	"shoal/control/dockerapi/wire"
 	"shoal/dataplane/lb"
+	"shoal/dataplane/nft"
 	"shoal/node/engineapi"
 	"shoal/node/runtime"
 	"shoal/node/runtime/containerd"
@@ -50,6 +51,7 @@ type Daemon struct {
 	runtime  runtime.Runtime
 	balancer lb.Driver
 	why      string // why that balancer
+	hides    error  // why clients of published ports cannot keep their address
 	engine   *engineapi.API
 
 	mu     sync.Mutex
@@ -78,7 +80,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	cfg.Logger.Info("balancer chosen", "balancer", balancer.Name(), "why", why)
-	d := &Daemon{cfg: cfg, runtime: rt, balancer: balancer, why: why, base: ctx, fatal: make(chan error, 1)}
+	hides := nft.ProbeReturn(ctx)
+	if hides != nil {
+		cfg.Logger.Warn("clients of published ports are hidden behind the nodes they enter by", "why", hides)
+	}
+	d := &Daemon{cfg: cfg, runtime: rt, balancer: balancer, why: why, hides: hides, base: ctx, fatal: make(chan error, 1)}
 	return d.run(ctx)
 }
 

@@ -95,6 +95,7 @@ func (n *overlayMember) setSelf(m *member, cluster *api.Cluster, self *api.Node,
 	n.self = plan.Self{
 		ID: m.state.NodeID, Number: self.Number, VTEP: dataPath, Port: uint16(cluster.DataPathPort),
 		MTU: mtu - vxlanOverhead, GatewayMTU: mtu, NamespaceDir: dir,
+		HidesClients: m.d.hides != nil,
 	}
 	return nil
 }
@@ -117,7 +118,7 @@ func (n *overlayMember) startGossip(m *member, cluster *api.Cluster) error {
 // publishSelf writes the node's own record: where its routing mesh answers.
 func (n *overlayMember) publishSelf() {
 	addr := plan.BalancerAddr(n.self.Number).Addr()
-	v := endpoint.Value{State: endpoint.Ready, Hostname: n.d.cfg.Hostname, VTEP: n.self.VTEP}
+	v := endpoint.Value{State: endpoint.Ready, Hostname: n.d.cfg.Hostname, VTEP: n.self.VTEP, HidesClients: n.self.HidesClients}
 	if id := n.ingressID(); id != "" {
 		v.Attachments = []endpoint.Attachment{{NetworkID: id, MAC: plan.MAC(addr), Addrs: []netip.Addr{addr}}}
 	}

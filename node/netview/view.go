@@ -33,6 +33,9 @@ type Sources struct {
 	Balancer lb.Driver
 	// Why says why that balancer was chosen.
 	Why string
+	// Hides says why this node's kernel cannot let clients of published ports keep
+	// their address; nil when it can.
+	Hides error
 }
 
 // Endpoint is one endpoint on one network.
@@ -49,7 +52,9 @@ type Endpoint struct {
 // Balancer is what the kernel balances, namespace by namespace.
 type Balancer struct {
 	Driver, Why string
-	Namespaces  []Namespace
+	// Clients says what tasks see of clients of published ports, and why.
+	Clients    string
+	Namespaces []Namespace
 }
 
 // Namespace is one namespace's tables.
@@ -118,7 +123,7 @@ func (s *Sources) node(id string) string {
 
 // Balancers reads what the kernel balances.
 func (s *Sources) Balancers(ctx context.Context) (Balancer, error) {
-	out := Balancer{Driver: s.Balancer.Name(), Why: s.Why}
+	out := Balancer{Driver: s.Balancer.Name(), Why: s.Why, Clients: s.clients()}
 	wish := s.Fabric.Wish()
 	names := map[string]string{"": "the node"}
 	for _, n := range wish.Overlay.Networks {
@@ -140,6 +145,19 @@ func (s *Sources) Balancers(ctx context.Context) (Balancer, error) {
 		}
 	}
 	return out, nil
+}
+
+// clients says whether clients of published ports keep their address.
+func (s *Sources) clients() string {
+	if s.Hides != nil {
+		return "hidden behind the entry node: " + s.Hides.Error()
+	}
+	for _, r := range s.View().All() {
+		if r.Key == endpoint.NodeKey && r.Value.HidesClients {
+			return "hidden behind the entry node: the kernel of node " + s.node(r.Owner) + " cannot lead replies back to it"
+		}
+	}
+	return "keep their address, replies return by the entry node"
 }
 
 // named gives what the kernel has the names that only the wish knows.

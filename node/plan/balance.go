@@ -14,6 +14,14 @@ import (
 // AlgorithmLabel is the service label that chooses the balancing algorithm.
 const AlgorithmLabel = "shoal.lb.algorithm"
 
+// SourceLabel is the service label that says which source address the tasks see
+// on flows from published ports: the client's own, or with SourceNAT the entry
+// node's.
+const (
+	SourceLabel = "shoal.mesh.source"
+	SourceNAT   = "nat"
+)
+
 // publication is one port of the routing mesh.
 type publication struct {
 	service *api.Service
@@ -63,12 +71,49 @@ func (c *compiler) balancers() []lb.Desired {
 // meshBalancer is the routing mesh of this node: what the host sends to the
 // ingress namespace is spread over the tasks' ingress addresses.
 func (c *compiler) meshBalancer() lb.Desired {
-	d := lb.Desired{Namespace: c.in.Self.NamespacePath(c.ingress.ID), Masquerade: true}
+	d := lb.Desired{Namespace: c.in.Self.NamespacePath(c.ingress.ID), MasqueradeFrom: c.masqueradeFrom()}
 	for _, p := range c.mesh {
 		at := lb.Front{Addr: meshPeer.Addr(), Port: uint16(p.port.PublishedPort), Protocol: lb.Protocol(p.port.Protocol)}
-		d.Services = append(d.Services, c.balanced(p.service, at, c.ingress.ID, uint16(p.port.TargetPort)))
+		s := c.balanced(p.service, at, c.ingress.ID, uint16(p.port.TargetPort))
+		s.Masquerade = p.service.Spec.Labels[SourceLabel] == SourceNAT
+		d.Services = append(d.Services, s)
 	}
 	return d
+}
+
+// masqueradeFrom lists the clients of published ports that must be hidden: those
+// whose addresses mean something else where the task is, or where the reply comes
+// back to; everyone while some node's tasks cannot answer by the entry node.
+func (c *compiler) masqueradeFrom() []netip.Prefix {
+	if c.hides {
+		return []netip.Prefix{everywhere, netip.MustParsePrefix("::/0")}
+	}
+	return append(c.direct(), meshHost.Masked(), GatewayPrefix.Masked())
+}
+
+// direct are the sources that a task answers on the ingress network itself.
+func (c *compiler) direct() []netip.Prefix {
+	out := []netip.Prefix{balancerPrefix}
+	for _, s := range subnets(c.ingress) {
+		if s.Addr().Is4() {
+			out = append(out, s.Masked())
+		}
+	}
+	return out
+}
+
+// returnPath is how a task answers clients that kept their address, nil where it
+// has no leg on the ingress network.
+func (c *compiler) returnPath(l Local) *lb.ReturnPath {
+	if c.ingress == nil || c.in.Self.HidesClients {
+		return nil
+	}
+	for _, leg := range c.sandbox(l).Interfaces {
+		if leg.NetworkID == c.ingress.ID {
+			return &lb.ReturnPath{Interface: leg.Name, Neighbors: balancerMAC, Direct: c.direct(), Mark: returnMark, Datagrams: l.Gateway.Addr()}
+		}
+	}
+	return nil
 }
 
 // virtualIPs lists the virtual IPs of one network.
@@ -116,7 +161,7 @@ const dnsPort = 53
 func (c *compiler) translations() []lb.Translation {
 	out := []lb.Translation{c.hostTranslation()}
 	for _, l := range c.in.Local {
-		t := lb.Translation{Namespace: l.Namespace}
+		t := lb.Translation{Namespace: l.Namespace, Return: c.returnPath(l)}
 		if l.DNSPort != 0 {
 			for _, proto := range []lb.Protocol{lb.TCP, lb.UDP} {
 				t.Redirects = append(t.Redirects, lb.Redirect{

@@ -28,6 +28,24 @@ var (
 	meshPeer = netip.MustParsePrefix("169.254.128.2/30")
 )
 
+// How a task answers clients of published ports that kept their address: replies
+// carry a mark, its low 16 bits the end of the hardware address of the entry
+// node's balancer; a rule sends them by a table of their own, through a gateway
+// that does not exist, and on the link the mark's low bits become the end of the
+// gateway's hardware address. IPVS's marks leave the top four bits clear or have
+// only the highest set.
+const (
+	returnMark  = 0x50ea0000
+	returnMask  = 0xffff0000
+	returnTable = 8300
+)
+
+// returnVia is the address of node 0, which is nobody's.
+var returnVia = BalancerAddr(0).Addr()
+
+// balancerMAC is what the hardware addresses of all balancers begin with.
+var balancerMAC = [4]byte{0x02, 0x42, balancerPrefix.Addr().As4()[0], balancerPrefix.Addr().As4()[1]}
+
 // BalancerAddr is the ingress address of the node with that number.
 func BalancerAddr(number uint32) netip.Prefix {
 	b := balancerPrefix.Addr().As4()
@@ -109,10 +127,11 @@ func (c *compiler) sandbox(l Local) vxlan.Sandbox {
 			Name: fmt.Sprintf("eth%d", len(s.Interfaces)), NetworkID: n.ID,
 			MAC: MAC(a.Addresses[0].Addr()), Addrs: a.Addresses, MTU: c.in.Self.MTU,
 		}
-		s.Interfaces = append(s.Interfaces, leg)
 		if n == c.ingress {
 			s.Routes = append(s.Routes, vxlan.Route{Dst: balancerPrefix, Interface: leg.Name})
+			c.addReturn(&s, &leg, l.Gateway.IsValid())
 		}
+		s.Interfaces = append(s.Interfaces, leg)
 	}
 	if l.Gateway.IsValid() {
 		leg := vxlan.Interface{
@@ -121,8 +140,26 @@ func (c *compiler) sandbox(l Local) vxlan.Sandbox {
 		}
 		s.Interfaces = append(s.Interfaces, leg)
 		s.Routes = append(s.Routes, vxlan.Route{
-			Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: GatewayPrefix.Addr(), Interface: leg.Name,
+			Dst: everywhere, Via: GatewayPrefix.Addr(), Interface: leg.Name,
 		})
 	}
 	return s
+}
+
+// everywhere is the destination of a default route.
+var everywhere = netip.MustParsePrefix("0.0.0.0/0")
+
+// addReturn leads marked replies out of the ingress leg. A task without any way
+// to the outside gets a default route there too, since the kernel looks for a
+// route before a reply has its mark; the return path lets nothing else out.
+func (c *compiler) addReturn(s *vxlan.Sandbox, leg *vxlan.Interface, gateway bool) {
+	if c.in.Self.HidesClients {
+		return
+	}
+	leg.Neighbors = []vxlan.Neighbor{{Addr: returnVia, MAC: MAC(returnVia)}}
+	s.Rules = []vxlan.Rule{{Mark: returnMark, Mask: returnMask, Table: returnTable}}
+	s.Routes = append(s.Routes, vxlan.Route{Dst: everywhere, Via: returnVia, Interface: leg.Name, Table: returnTable})
+	if !gateway {
+		s.Routes = append(s.Routes, vxlan.Route{Dst: everywhere, Via: returnVia, Interface: leg.Name})
+	}
 }

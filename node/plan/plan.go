@@ -45,6 +45,8 @@ type Self struct {
 	NamespaceDir string
 	// GatewayMTU is the MTU of the gateway bridge, in bytes.
 	GatewayMTU int
+	// HidesClients says that the node's kernel cannot carry out a return path.
+	HidesClients bool
 }
 
 // Local is a task of this node that has a network namespace.
@@ -88,6 +90,7 @@ type compiler struct {
 	ingress  *api.Network
 	dead     map[string]bool // other owners that managers count as down
 	mesh     []publication   // the ports of the routing mesh
+	hides    bool            // some node needs clients of published ports masqueraded
 
 	remote   map[string][]spot // other nodes' records, by network
 	spots    map[place][]spot  // the records of owners that are not dead
@@ -125,6 +128,10 @@ func newCompiler(in Input) *compiler {
 	}
 	c.in.Local = slices.Clone(in.Local)
 	slices.SortFunc(c.in.Local, func(a, b Local) int { return cmp.Compare(a.Task.ID, b.Task.ID) })
+	c.hides = in.Self.HidesClients
+	for _, r := range in.Records {
+		c.hides = c.hides || r.Key == endpoint.NodeKey && r.Value.HidesClients && !c.dead[r.Owner]
+	}
 	c.in.Services = sortServices(in.Services)
 	c.index(in.Records)
 	c.indexServices()

@@ -199,7 +199,7 @@ func TestMesh(t *testing.T) {
 	if got := out.Translations[0].Forwards; !reflect.DeepEqual(got, want) {
 		t.Errorf("the host forwards %+v, want %+v", got, want)
 	}
-	mesh := lb.Desired{Namespace: "/run/ns/net-ingress", Masquerade: true, Services: []lb.Service{{
+	mesh := lb.Desired{Namespace: "/run/ns/net-ingress", MasqueradeFrom: prefixes("169.254.64.0/18", "10.0.0.0/24", "169.254.128.0/30", "172.18.0.0/16"), Services: []lb.Service{{
 		Front: lb.Front{Addr: netip.MustParseAddr("169.254.128.2"), Port: 8000, Protocol: lb.TCP},
 		Name:  "web", Algorithm: lb.RoundRobin,
 		Backends: []lb.Backend{{Addr: netip.MustParseAddr("10.0.0.5"), Port: 80, Weight: 1, Task: "web.1"}},
@@ -224,14 +224,17 @@ func TestSandbox(t *testing.T) {
 	in.Local = []Local{l}
 	want := vxlan.Sandbox{ID: "cli", Namespace: l.Namespace,
 		Interfaces: []vxlan.Interface{
-			{Name: "eth0", NetworkID: "ingress", MAC: "02:42:0a:00:00:09", Addrs: prefixes("10.0.0.9/24"), MTU: 1450},
+			{Name: "eth0", NetworkID: "ingress", MAC: "02:42:0a:00:00:09", Addrs: prefixes("10.0.0.9/24"), MTU: 1450,
+				Neighbors: []vxlan.Neighbor{{Addr: netip.MustParseAddr("169.254.64.0"), MAC: "02:42:a9:fe:40:00"}}},
 			{Name: "eth1", NetworkID: "net", MAC: "02:42:0a:00:01:09", Addrs: prefixes("10.0.1.9/24"), MTU: 1450},
 			{Name: "eth2", MAC: "02:42:ac:12:00:05", Addrs: prefixes("172.18.0.5/16"), MTU: 1500},
 		},
 		Routes: []vxlan.Route{
 			{Dst: netip.MustParsePrefix("169.254.64.0/18"), Interface: "eth0"},
+			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("169.254.64.0"), Interface: "eth0", Table: 8300},
 			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("172.18.0.1"), Interface: "eth2"},
-		}}
+		},
+		Rules: []vxlan.Rule{{Mark: 0x50ea0000, Mask: 0xffff0000, Table: 8300}}}
 	out := Compile(in)
 	if !reflect.DeepEqual(out.Overlay.Sandboxes, []vxlan.Sandbox{want}) {
 		t.Errorf("got  %+v\nwant %+v", out.Overlay.Sandboxes, want)

@@ -138,7 +138,7 @@ func TestNamesAndBalancersAgree(t *testing.T) {
 		}
 		z := zone.Build(out.Zone)
 		for _, d := range out.Balancers {
-			if d.Masquerade { // the mesh has no names
+			if len(d.MasqueradeFrom) > 0 { // the mesh has no names
 				continue
 			}
 			for _, s := range d.Services {

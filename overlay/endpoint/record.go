@@ -53,6 +53,10 @@ type Value struct {
 	Ports []Port `json:",omitempty"`
 	// Attachments has one entry per network.
 	Attachments []Attachment `json:",omitempty"`
+	// HidesClients says, in a node's own record, that its kernel cannot lead
+	// replies back to the node that a client of a published port entered by, so
+	// that everyone must hide clients behind the entry node's address.
+	HidesClients bool `json:",omitempty"`
 }
 
 // Port is one port of an endpoint.

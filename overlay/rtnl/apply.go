@@ -52,6 +52,10 @@ func (k *Kernel) apply(ctx context.Context, op vxlan.Op) error {
 		return netns.Delete(k.file(o.Path))
 	case vxlan.SetSysctl:
 		return k.setSysctl(o)
+	case vxlan.SetRule:
+		return k.setRule(o)
+	case vxlan.DelRule:
+		return k.delRule(o)
 	case vxlan.AddBridge:
 		return k.addBridge(o)
 	case vxlan.AddVXLAN:
@@ -284,7 +288,7 @@ func address(p netip.Prefix) *netlink.Addr {
 }
 
 func route(index int, hop vxlan.Hop) *netlink.Route {
-	r := &netlink.Route{LinkIndex: index, Dst: ipnet(hop.Dst), Protocol: Protocol, Scope: netlink.SCOPE_LINK}
+	r := &netlink.Route{LinkIndex: index, Dst: ipnet(hop.Dst), Protocol: Protocol, Scope: netlink.SCOPE_LINK, Table: int(hop.Table)}
 	if hop.Via.IsValid() {
 		r.Gw, r.Scope = hop.Via.AsSlice(), netlink.SCOPE_UNIVERSE
 	}

@@ -30,7 +30,10 @@ func (k *Kernel) read(path string, of kind) (vxlan.Namespace, bool, error) {
 		steps = append(steps, r.readPorts)
 	}
 	if of == overlay {
-		steps = append(steps, r.readForward, r.readNeighbors)
+		steps = append(steps, r.readForward)
+	}
+	if of != host {
+		steps = append(steps, r.readNeighbors)
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -40,6 +43,11 @@ func (k *Kernel) read(path string, of kind) (vxlan.Namespace, bool, error) {
 	ns := vxlan.Namespace{Overlay: of == overlay, Links: make(map[string]vxlan.Link, len(r.links))}
 	for index, link := range r.links {
 		ns.Links[r.names[index]] = *link
+	}
+	if of == sandbox {
+		if ns.Rules, err = s.rules(); err != nil {
+			return vxlan.Namespace{}, false, err
+		}
 	}
 	ns.Sysctls, err = s.sysctls(of)
 	return ns, true, err
@@ -126,7 +134,8 @@ func (r *reader) readAddrs() error {
 
 func (r *reader) readRoutes() error {
 	routes, err := dump(func() ([]netlink.Route, error) {
-		return r.netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: Protocol}, netlink.RT_FILTER_PROTOCOL)
+		return r.netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: Protocol, Table: unix.RT_TABLE_UNSPEC},
+			netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return err
@@ -137,6 +146,9 @@ func (r *reader) readRoutes() error {
 			continue
 		}
 		hop := vxlan.Hop{Via: addr(route.Gw)}
+		if route.Table != unix.RT_TABLE_MAIN {
+			hop.Table = uint32(route.Table)
+		}
 		if route.Dst != nil {
 			hop.Dst = prefix(*route.Dst)
 		} else if route.Family == netlink.FAMILY_V4 {
@@ -224,7 +236,7 @@ func (r *reader) readNeighbors() error {
 	}
 	for _, e := range entries {
 		l := r.links[e.LinkIndex]
-		if l != nil && l.Kind == vxlan.KindVXLAN && e.State&netlink.NUD_PERMANENT != 0 {
+		if l != nil && (l.Kind == vxlan.KindVXLAN || l.Kind == vxlan.KindVeth) && e.State&netlink.NUD_PERMANENT != 0 {
 			l.Neighbors = append(l.Neighbors, vxlan.Neighbor{Addr: addr(e.IP), MAC: e.HardwareAddr.String()})
 		}
 	}

@@ -27,6 +27,8 @@ type Namespace struct {
 	// Sysctls are the values of Sysctls(path kind) that the kernel has. A key
 	// that is absent does not exist in this kernel, or was not asked for.
 	Sysctls map[string]string `json:",omitempty"`
+	// Rules are the policy routing rules that Shoal owns.
+	Rules []Rule `json:",omitempty"`
 }
 
 // Link is one link of a namespace.
@@ -73,8 +75,9 @@ type Port struct {
 
 // Hop is a route through a link; Via is invalid for a route on the link itself.
 type Hop struct {
-	Dst netip.Prefix // masked
-	Via netip.Addr   `json:",omitzero"`
+	Dst   netip.Prefix // masked
+	Via   netip.Addr   `json:",omitzero"`
+	Table uint32       `json:",omitempty"` // 0 is the main table
 }
 
 // Forward sends frames for a hardware address to a VTEP.

@@ -3,6 +3,7 @@ package vxlan
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 )
 
 // links makes and adjusts the wished links that are chosen.
@@ -68,6 +69,12 @@ func (p *planner) adjust(w *wished, have Link) {
 	}
 	if w.Kind == KindVXLAN {
 		p.entries(w, have)
+		return
+	}
+	for _, n := range w.Neighbors {
+		if !slices.Contains(have.Neighbors, n) {
+			p.do(SetNeighbor{w.namespace, w.link, n})
+		}
 	}
 }
 
@@ -147,8 +154,33 @@ func difference[T comparable, K comparable](want, have []T, key func(T) K, set, 
 	}
 }
 
+// in is what a namespace has once: a destination in a table.
+func (h Hop) in(namespace string) place {
+	return place{namespace, h.Dst.String() + " " + strconv.FormatUint(uint64(h.Table), 10)}
+}
+
+// rules changes policy routing rules.
+func (p *planner) rules() {
+	for _, s := range p.wish.spaces {
+		have, named := p.actual.Namespaces[s.path]
+		if !named && !p.fresh[s.path] {
+			continue
+		}
+		for _, r := range s.rules {
+			if !slices.Contains(have.Rules, r) {
+				p.do(SetRule{s.path, r})
+			}
+		}
+		for _, r := range have.Rules {
+			if !slices.Contains(s.rules, r) {
+				p.last = append(p.last, DelRule{s.path, r})
+			}
+		}
+	}
+}
+
 // routes changes routes, namespace by namespace: setting a route replaces the
-// one with the same destination, whichever link that goes through.
+// one with the same destination in the same table, whichever link that goes through.
 func (p *planner) routes() {
 	wanted := map[place]bool{} // by namespace and destination
 	for _, w := range p.wish.links {
@@ -157,7 +189,7 @@ func (p *planner) routes() {
 			have = nil
 		}
 		for _, hop := range w.Routes {
-			wanted[place{w.namespace, hop.Dst.String()}] = true
+			wanted[hop.in(w.namespace)] = true
 			if !p.hidden(w) && !slices.Contains(have, hop) {
 				p.do(SetRoute{w.namespace, w.link, hop})
 			}
@@ -168,7 +200,7 @@ func (p *planner) routes() {
 			continue
 		}
 		for _, hop := range p.have[at].Routes {
-			if !wanted[place{at.namespace, hop.Dst.String()}] {
+			if !wanted[hop.in(at.namespace)] {
 				p.last = append(p.last, DelRoute{at.namespace, at.link, hop})
 			}
 		}

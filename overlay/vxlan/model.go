@@ -75,8 +75,18 @@ type Sandbox struct {
 	ID         string // task id
 	Namespace  string // path; made by the agent before it is listed here, and again by Plan should it be gone
 	Interfaces []Interface
-	// Routes beyond those that addresses bring; at most one default per family.
+	// Routes beyond those that addresses bring; at most one default per family
+	// and table.
 	Routes []Route
+	// Rules send marked packets by another routing table than the main one.
+	Rules []Rule
+}
+
+// Rule is a policy routing rule of IPv4: packets whose mark, less what Mask
+// leaves out, is Mark are routed by Table.
+type Rule struct {
+	Mark, Mask uint32
+	Table      uint32
 }
 
 // Interface is one leg of a sandbox.
@@ -87,6 +97,8 @@ type Interface struct {
 	MAC       string
 	Addrs     []netip.Prefix
 	MTU       int
+	// Neighbors are permanent ones of the leg, beside those that the task has.
+	Neighbors []Neighbor
 }
 
 // Route is one route of a sandbox. Interface names the leg; Via may be invalid
@@ -95,4 +107,5 @@ type Route struct {
 	Dst       netip.Prefix
 	Via       netip.Addr
 	Interface string
+	Table     uint32 // 0 for the main table
 }

@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// RulePriority is the preference of every policy routing rule: after the
+// kernel's table of local addresses, before its main table.
+const RulePriority = 8300
+
 // Names of links inside an overlay namespace.
 const (
 	// BridgeName is the bridge that joins local tasks and the tunnel.

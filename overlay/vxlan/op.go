@@ -106,6 +106,17 @@ type (
 	DelNeighbor SetNeighbor
 )
 
+// SetRule and DelRule change policy routing rules.
+type (
+	SetRule struct {
+		Namespace string
+		Rule      Rule
+	}
+	DelRule SetRule
+)
+
+func (SetRule) isOp()      {}
+func (DelRule) isOp()      {}
 func (AddNamespace) isOp() {}
 func (DelNamespace) isOp() {}
 func (SetSysctl) isOp()    {}
@@ -222,7 +233,19 @@ func routeLine(verb string, o SetRoute) string {
 	if o.Hop.Via.IsValid() {
 		words = append(words, "via", o.Hop.Via)
 	}
-	return line(append(words, "dev", o.Link)...)
+	words = append(words, "dev", o.Link)
+	if o.Hop.Table != 0 {
+		words = append(words, "table", o.Hop.Table)
+	}
+	return line(words...)
+}
+
+func (o SetRule) String() string { return ruleLine("add", o) }
+func (o DelRule) String() string { return ruleLine("del", SetRule(o)) }
+
+func ruleLine(verb string, o SetRule) string {
+	return line(tool("ip", o.Namespace), "rule", verb, "pref", RulePriority,
+		"fwmark", fmt.Sprintf("%#x/%#x", o.Rule.Mark, o.Rule.Mask), "lookup", o.Rule.Table)
 }
 
 func (o SetForward) String() string {

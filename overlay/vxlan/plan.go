@@ -26,6 +26,7 @@ func Plan(desired Desired, actual Actual) []Op {
 	p.links(func(w *wished) bool { return w.Kind != KindVeth })
 	p.links(func(w *wished) bool { return w.Kind == KindVeth })
 	p.routes()
+	p.rules()
 	p.removeLinks()
 	p.removeNamespaces()
 	return slices.Concat(p.first, p.ops, p.last)

@@ -72,11 +72,20 @@ func overlaySysctls(n Network) []SetSysctl {
 }
 
 // sandboxSysctls are written before a task's first leg is made and not looked
-// at again: after that they belong to the task.
+// at again: after that they belong to the task. Sources are not checked against
+// the routes, since clients of published ports come from anywhere. A connection
+// keeps the mark of the packet that began it, and so does what the kernel itself
+// answers, so that replies take the way back that the mark stands for. Sockets
+// are not looked up ahead of address translation: where two clients' flows look
+// alike until one is translated, the wrong socket would be found.
 func sandboxSysctls(path string) []SetSysctl {
 	return []SetSysctl{
 		{path, "net.ipv4.conf.all.rp_filter", "0"},
 		{path, "net.ipv4.conf.default.rp_filter", "0"},
+		{path, "net.ipv4.tcp_fwmark_accept", "1"},
+		{path, "net.ipv4.fwmark_reflect", "1"},
+		{path, "net.ipv4.tcp_early_demux", "0"},
+		{path, "net.ipv4.udp_early_demux", "0"},
 		{path, "net.ipv6.conf.default.accept_dad", "0"},
 		{path, "net.ipv6.conf.default.accept_ra", "0"},
 		{path, "net.ipv6.conf.default.autoconf", "0"},

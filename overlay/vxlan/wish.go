@@ -22,6 +22,7 @@ type space struct {
 	path    string
 	overlay bool
 	sysctls []SetSysctl
+	rules   []Rule
 }
 
 // wish is Desired in the terms of Actual: namespaces and links in the order in
@@ -130,7 +131,7 @@ func (w *wish) balancer(n Network, b Balancer) {
 // sandbox adds a task's legs. A leg whose network or gateway is not wished has
 // nothing to be plugged into and is left out.
 func (w *wish) sandbox(s Sandbox, masters map[string]place) {
-	w.spaces = append(w.spaces, space{path: s.Namespace})
+	w.spaces = append(w.spaces, space{path: s.Namespace, rules: s.Rules})
 	w.add(&wished{place: place{s.Namespace, "lo"}, Link: Link{Kind: KindLoopback}})
 	for _, leg := range s.Interfaces {
 		master, ok := masters[leg.NetworkID]
@@ -144,6 +145,7 @@ func (w *wish) sandbox(s Sandbox, masters map[string]place) {
 		}})
 		w.add(&wished{place: inner, Link: Link{
 			Kind: KindVeth, MTU: leg.MTU, MAC: leg.MAC, Addrs: leg.Addrs, Routes: hops(s.Routes, leg.Name),
+			Neighbors: neighbors(leg.Neighbors),
 		}})
 	}
 }
@@ -151,8 +153,15 @@ func (w *wish) sandbox(s Sandbox, masters map[string]place) {
 func hops(routes []Route, link string) (out []Hop) {
 	for _, r := range routes {
 		if r.Interface == link {
-			out = append(out, Hop{Dst: r.Dst.Masked(), Via: r.Via})
+			out = append(out, Hop{Dst: r.Dst.Masked(), Via: r.Via, Table: r.Table})
 		}
+	}
+	return out
+}
+
+func neighbors(of []Neighbor) (out []Neighbor) {
+	for _, n := range of {
+		out = append(out, Neighbor{n.Addr, strings.ToLower(n.MAC)})
 	}
 	return out
 }

@@ -31,6 +31,8 @@ func (k *Kernel) apply(op vxlan.Op) error {
 			s.sysctls[o.Key] = o.Value
 		}
 		return nil
+	case vxlan.SetRule, vxlan.DelRule:
+		return k.rule(op)
 	case vxlan.AddBridge, vxlan.AddVXLAN, vxlan.AddVeth:
 		return k.add(op)
 	case vxlan.DelLink:
@@ -54,6 +56,23 @@ func (k *Kernel) apply(op vxlan.Op) error {
 		return err
 	}
 	return k.entry(op)
+}
+
+func (k *Kernel) rule(op vxlan.Op) error {
+	set, adds := op.(vxlan.SetRule)
+	if !adds {
+		set = vxlan.SetRule(op.(vxlan.DelRule))
+	}
+	s := k.spaces[set.Namespace]
+	switch {
+	case s == nil:
+		return fs.ErrNotExist
+	case !adds:
+		_ = remove(&s.rules, set.Rule) // gone already is as good
+	case !slices.Contains(s.rules, set.Rule):
+		s.rules = append(s.rules, set.Rule)
+	}
+	return nil
 }
 
 func (k *Kernel) add(op vxlan.Op) error {
@@ -160,13 +179,16 @@ func (k *Kernel) entry(op vxlan.Op) error {
 	case vxlan.DelStatic:
 		return k.tunnel(o.Namespace, o.Link, func(l *link) error { return remove(&l.Static, o.MAC) })
 	case vxlan.SetNeighbor:
-		return k.tunnel(o.Namespace, o.Link, func(l *link) error {
+		return k.with(o.Namespace, o.Link, func(l *link) error {
+			if !l.Up && l.Kind != vxlan.KindVXLAN {
+				return fmt.Errorf("link %q is down: %w", o.Link, errors.ErrUnsupported)
+			}
 			l.Neighbors = slices.DeleteFunc(l.Neighbors, func(n vxlan.Neighbor) bool { return n.Addr == o.Neighbor.Addr })
 			l.Neighbors = append(l.Neighbors, o.Neighbor)
 			return nil
 		})
 	case vxlan.DelNeighbor:
-		return k.tunnel(o.Namespace, o.Link, func(l *link) error { return remove(&l.Neighbors, o.Neighbor) })
+		return k.with(o.Namespace, o.Link, func(l *link) error { return remove(&l.Neighbors, o.Neighbor) })
 	}
 	return fmt.Errorf("unknown operation %T", op)
 }
@@ -217,11 +239,13 @@ func (k *Kernel) setRoute(l *link, hop vxlan.Hop) error {
 	if !l.Up {
 		return fmt.Errorf("link %q is down: %w", l.name, errors.ErrUnsupported)
 	}
-	if hop.Via.IsValid() && !slices.ContainsFunc(l.Addrs, func(a netip.Prefix) bool { return a.Masked().Contains(hop.Via) }) {
+	onLink := slices.ContainsFunc(l.Addrs, func(a netip.Prefix) bool { return a.Masked().Contains(hop.Via) }) ||
+		slices.ContainsFunc(l.Routes, func(h vxlan.Hop) bool { return !h.Via.IsValid() && h.Dst.Contains(hop.Via) })
+	if hop.Via.IsValid() && !onLink {
 		return fmt.Errorf("gateway %s is not on link %q: %w", hop.Via, l.name, errors.ErrUnsupported)
 	}
 	for _, other := range k.spaces[l.space].links {
-		other.Routes = slices.DeleteFunc(slices.Clone(other.Routes), func(h vxlan.Hop) bool { return h.Dst == hop.Dst })
+		other.Routes = slices.DeleteFunc(slices.Clone(other.Routes), func(h vxlan.Hop) bool { return h.Dst == hop.Dst && h.Table == hop.Table })
 	}
 	l.Routes = append(l.Routes, hop)
 	return nil

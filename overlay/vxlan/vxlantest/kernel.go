@@ -37,6 +37,7 @@ type space struct {
 	overlay bool
 	links   map[string]*link
 	sysctls map[string]string
+	rules   []vxlan.Rule
 }
 
 type link struct {
@@ -101,7 +102,7 @@ func (k *Kernel) Read(_ context.Context, desired vxlan.Desired) (vxlan.Actual, e
 		if !s.overlay && !sandboxes[path] {
 			continue
 		}
-		ns := vxlan.Namespace{Overlay: s.overlay, Links: make(map[string]vxlan.Link), Sysctls: maps.Clone(s.sysctls)}
+		ns := vxlan.Namespace{Overlay: s.overlay, Links: make(map[string]vxlan.Link), Sysctls: maps.Clone(s.sysctls), Rules: slices.Clone(s.rules)}
 		for name, l := range s.links {
 			if owns(path, s.overlay)(l.Kind, name) {
 				ns.Links[name] = l.copy()
