@@ -111,7 +111,7 @@ func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full bool)
 		before[d.Namespace] = d
 	}
 	for _, d := range out.Balancers {
-		if old, known := before[d.Namespace]; !full && known && d.Masquerade == old.Masquerade && lists.equal(d.Services, old.Services) {
+		if old, known := before[d.Namespace]; !full && known && slices.Equal(d.MasqueradeFrom, old.MasqueradeFrom) && lists.equal(d.Services, old.Services) {
 			continue
 		}
 		if _, err := f.cfg.Balancer.Apply(ctx, d); err != nil {
