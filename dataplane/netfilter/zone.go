@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/google/nftables"
@@ -20,13 +21,9 @@ import (
 // The nftables library has no word for the direction of a zone, hence this way
 // beside it; what is queued on the connection is not touched.
 func (c *Conn) AppendZone(table, chain string, r Rule) error {
-	config := &netlink.Config{}
-	if c.ns != nil {
-		config.NetNS = int(c.ns.Fd())
-	}
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, config)
+	conn, err := c.dial()
 	if err != nil {
-		return fmt.Errorf("open netfilter: %w", err)
+		return err
 	}
 	defer conn.Close()
 	data, err := zoneRule(table, chain, r)
@@ -51,6 +48,73 @@ func (c *Conn) AppendZone(table, chain string, r Rule) error {
 		return fmt.Errorf("add rule %q to chain %s of table %s: %w", r.Comment, chain, table, err)
 	}
 	return nil
+}
+
+// Zone returns the comment of the one rule in a chain that AppendZone wrote, and
+// how many expressions it has besides the one that sets the zone. A chain that is
+// not there, or has another number of rules, returns "".
+func (c *Conn) Zone(table, chain string) (comment string, exprs int, err error) {
+	conn, err := c.dial()
+	if err != nil {
+		return "", 0, err
+	}
+	defer conn.Close()
+	data, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_RULE_TABLE, Data: []byte(table + "\x00")},
+		{Type: unix.NFTA_RULE_CHAIN, Data: []byte(chain + "\x00")},
+	})
+	if err != nil {
+		return "", 0, err
+	}
+	rules, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE, Flags: netlink.Request | netlink.Dump},
+		Data:   append([]byte{byte(nftables.TableFamilyINet), unix.NFNETLINK_V0, 0, 0}, data...),
+	})
+	if errors.Is(err, unix.ENOENT) || err == nil && len(rules) != 1 {
+		return "", 0, nil
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("list rules of chain %s in table %s: %w", chain, table, err)
+	}
+	return parseZone(rules[0].Data)
+}
+
+// parseZone reads the message of a rule.
+func parseZone(msg []byte) (comment string, exprs int, err error) {
+	const header = 4 // struct nfgenmsg
+	if len(msg) < header {
+		return "", 0, fmt.Errorf("a rule of %d bytes", len(msg))
+	}
+	attrs, err := netlink.UnmarshalAttributes(msg[header:])
+	if err != nil {
+		return "", 0, fmt.Errorf("read a rule: %w", err)
+	}
+	for _, a := range attrs {
+		switch a.Type &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER) {
+		case unix.NFTA_RULE_USERDATA:
+			comment = Comment(&nftables.Rule{UserData: a.Data})
+		case unix.NFTA_RULE_EXPRESSIONS:
+			list, err := netlink.UnmarshalAttributes(a.Data)
+			if err != nil {
+				return "", 0, fmt.Errorf("read the expressions of a rule: %w", err)
+			}
+			exprs = len(list) - 1
+		}
+	}
+	return comment, exprs, nil
+}
+
+// dial opens netfilter in the connection's namespace.
+func (c *Conn) dial() (*netlink.Conn, error) {
+	config := &netlink.Config{}
+	if c.ns != nil {
+		config.NetNS = int(c.ns.Fd())
+	}
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, config)
+	if err != nil {
+		return nil, fmt.Errorf("open netfilter: %w", err)
+	}
+	return conn, nil
 }
 
 // zoneRule is the message of a rule (NFTA_RULE_* of linux/netfilter/nf_tables.h).

@@ -237,15 +237,12 @@ func readReturn(c *netfilter.Conn) (*lb.ReturnPath, error) {
 			return nil, err
 		}
 	}
-	rules, err := c.Rules(ReturnTable, zoneChain)
-	if errors.Is(err, unix.ENOENT) || err == nil && len(rules) != 1 {
-		return nil, nil
-	}
+	comment, exprs, err := c.Zone(ReturnTable, zoneChain)
 	if err != nil {
 		return nil, err
 	}
-	r, ok := decodeReturn(netfilter.Comment(rules[0]))
-	if !ok || len(rules[0].Exprs) != len(zoneRule(*r).Exprs)+1 {
+	r, ok := decodeReturn(comment)
+	if !ok || exprs != len(zoneRule(*r).Exprs) {
 		return nil, nil
 	}
 	inet := returnLayout(*r)

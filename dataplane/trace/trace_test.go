@@ -58,7 +58,7 @@ func ingress(node, own string, backends ...lb.Backend) Namespace {
 			{Name: "up0", Addrs: prefixes("169.254.128.2/30"), Peer: "", HasPeer: true},
 		},
 		Routes: []Route{{Dest: prefix("10.0.0.0/24"), Link: "br0"}, {Dest: prefix("0.0.0.0/0"), Link: "up0", Via: addr("169.254.128.1")}},
-		Balance: lb.Desired{MasqueradeFrom: prefixes("172.19.0.0/16", "169.254.128.0/30"), Services: []lb.Service{{
+		Balance: lb.Desired{MasqueradeFrom: []netip.Prefix{prefix("10.77.0.1/32"), prefix("10.77.0.2/32"), prefix("172.19.0.0/16"), prefix("169.254.128.0/30")}, Services: []lb.Service{{
 			Front: lb.Front{Addr: addr("169.254.128.2"), Port: 8080, Protocol: lb.TCP}, Name: "web", Backends: backends}}},
 	}
 }

@@ -88,7 +88,9 @@ func (c *compiler) masqueradeFrom() []netip.Prefix {
 	if c.hides {
 		return []netip.Prefix{everywhere, netip.MustParsePrefix("::/0")}
 	}
-	return append(c.direct(), meshHost.Masked(), GatewayPrefix.Masked())
+	out := append(c.direct(), meshHost.Masked(), GatewayPrefix.Masked())
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
 }
 
 // direct are the sources that a task answers on the ingress network itself.
@@ -99,6 +101,7 @@ func (c *compiler) direct() []netip.Prefix {
 			out = append(out, s.Masked())
 		}
 	}
+	slices.SortFunc(out, netip.Prefix.Compare)
 	return out
 }
 

@@ -199,7 +199,7 @@ func TestMesh(t *testing.T) {
 	if got := out.Translations[0].Forwards; !reflect.DeepEqual(got, want) {
 		t.Errorf("the host forwards %+v, want %+v", got, want)
 	}
-	mesh := lb.Desired{Namespace: "/run/ns/net-ingress", MasqueradeFrom: prefixes("169.254.64.0/18", "10.0.0.0/24", "169.254.128.0/30", "172.18.0.0/16"), Services: []lb.Service{{
+	mesh := lb.Desired{Namespace: "/run/ns/net-ingress", MasqueradeFrom: prefixes("10.0.0.0/24", "169.254.64.0/18", "169.254.128.0/30", "172.18.0.0/16"), Services: []lb.Service{{
 		Front: lb.Front{Addr: netip.MustParseAddr("169.254.128.2"), Port: 8000, Protocol: lb.TCP},
 		Name:  "web", Algorithm: lb.RoundRobin,
 		Backends: []lb.Backend{{Addr: netip.MustParseAddr("10.0.0.5"), Port: 80, Weight: 1, Task: "web.1"}},

@@ -1,0 +1,453 @@
+//go:build lab
+
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/bench/lab"
+	"shoal/bench/lab/labtest"
+	"shoal/overlay/netns"
+)
+
+// TestSource is about what a task sees of a client of a published port, and which
+// way the reply takes. It has a lab of its own.
+func TestSource(t *testing.T) {
+	l := labtest.Up(t, lab.Config{Dir: "/run/shoal-mesh", Prefix: "smesh", Subnet: "10.81.0.0/24"})
+	for _, test := range []struct {
+		name string
+		run  func(*world)
+	}{
+		{"Kept", sourceKept},
+		{"ReplyByEntry", replyByEntry},
+		{"OnePortManyHosts", onePortManyHosts},
+		{"Transfer", transfer},
+		{"Hidden", sourceHidden},
+		{"InternalOnly", internalOnly},
+		{"Trampled", returnTrampled},
+		{"HostPowerCut", sourceAfterPowerCut},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := &world{T: t, lab: l, api: l.Hosts()[0]}
+			defer w.recover()
+			test.run(w)
+		})
+	}
+}
+
+// web is the service of these tests: a task on every host, its port 80 published
+// for TCP and UDP, and its port 90, where a test may listen itself.
+func (w *world) web(name string, port uint32, options ...option) []swarm.Task {
+	w.Helper()
+	ports := func(s *swarm.ServiceSpec) {
+		add := func(target, published uint32, p network.IPProtocol) {
+			s.EndpointSpec.Ports = append(s.EndpointSpec.Ports, swarm.PortConfig{
+				Protocol: p, TargetPort: target, PublishedPort: published, PublishMode: swarm.PortConfigPublishModeIngress})
+		}
+		add(80, port, network.UDP)
+		add(90, port+1, network.TCP)
+	}
+	return w.startGlobal(name, append([]option{published(port, network.TCP), ports}, options...)...)
+}
+
+// askKept asks over TCP and says it is an error when the task saw another client.
+func askKept(h lab.Host, port int) (reply, error) {
+	r, own, err := askFrom("tcp", h, port, netip.AddrPort{})
+	if err == nil && r["client"] != own {
+		err = fmt.Errorf("%s saw %s, the client is %s", r["task"], r["client"], own)
+	}
+	return r, err
+}
+
+// askKeptUDP is askKept over UDP.
+func askKeptUDP(h lab.Host, port int) (reply, error) {
+	r, own, err := askFrom("udp", h, port, netip.AddrPort{})
+	if err == nil && r["client"] != own {
+		err = fmt.Errorf("%s saw %s, the client is %s", r["task"], r["client"], own)
+	}
+	return r, err
+}
+
+// askFrom asks once and returns the answer and the client's own address.
+func askFrom(proto string, h lab.Host, port int, from netip.AddrPort) (reply, string, error) {
+	c, err := dialFrom(proto, h, port, from)
+	if err != nil {
+		return nil, "", err
+	}
+	defer c.Close()
+	r, err := c.ask()
+	return r, c.LocalAddr().String(), err
+}
+
+// caller is an open connection to the sample service.
+type caller struct {
+	net.Conn
+	lines *bufio.Reader
+	proto string
+}
+
+func dialFrom(proto string, h lab.Host, port int, from netip.AddrPort) (*caller, error) {
+	d := net.Dialer{Timeout: labtest.Within(askPatience), Control: reuseAddr}
+	if from.IsValid() && proto == "tcp" {
+		d.LocalAddr = net.TCPAddrFromAddrPort(from)
+	}
+	c, err := d.Dial(proto, target(h, port))
+	if err != nil {
+		return nil, err
+	}
+	return &caller{Conn: c, lines: bufio.NewReader(c), proto: proto}, nil
+}
+
+// ask asks once more on the same connection.
+func (c *caller) ask() (reply, error) {
+	if err := c.SetDeadline(time.Now().Add(labtest.Within(askPatience))); err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\n\r\n"); err != nil {
+		return nil, err
+	}
+	if c.proto == "udp" {
+		buffer := make([]byte, 2048)
+		n, err := c.Read(buffer)
+		if err != nil {
+			return nil, err
+		}
+		return parse(string(buffer[:n]))
+	}
+	answer, err := http.ReadResponse(c.lines, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	raw, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, err
+	}
+	return parse(string(raw))
+}
+
+// sourceKept: through every host, every task sees the client's address and port.
+func sourceKept(w *world) {
+	tasks := w.web("kept", 8211)
+	var names []string
+	for _, task := range tasks {
+		names = append(names, "kept."+task.NodeID)
+	}
+	for _, how := range []question{askKept, askKeptUDP} {
+		w.answered(how, w.lab.Hosts(), 8211, 30, "task", names)
+	}
+	w.undrifted()
+}
+
+// counters is a table that counts what leaves a host for the client in the clear.
+const counters = `
+table inet smesh_count {
+	chain out {
+		type filter hook postrouting priority 300
+		ip daddr %s tcp sport 8213 counter
+	}
+}
+`
+
+// clear returns how many packets of the port left the host for the client as they are.
+func (w *world) clear(h lab.Host) int {
+	w.Helper()
+	out, err := h.Command(w.Context(), "nft", "list", "table", "inet", "smesh_count").CombinedOutput()
+	if err != nil {
+		w.Fatalf("%v: %s", err, out)
+	}
+	_, after, _ := strings.Cut(string(out), "counter packets ")
+	number, _, _ := strings.Cut(after, " ")
+	n, err := strconv.Atoi(number)
+	w.must(err)
+	return n
+}
+
+// replyByEntry: what a task on another host answers leaves by the host that the
+// client reached, and by no other.
+func replyByEntry(w *world) {
+	w.start("entry", 1, published(8213, network.TCP), on("h2"))
+	for _, h := range w.lab.Hosts() {
+		cmd := h.Command(w.Context(), "nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(counters, w.lab.Outside()))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			w.Fatalf("%v: %s", err, out)
+		}
+		defer func() {
+			if out, err := h.Command(context.Background(), "nft", "delete", "table", "inet", "smesh_count").CombinedOutput(); err != nil {
+				w.Errorf("%v: %s", err, out)
+			}
+		}()
+	}
+	for _, entry := range w.lab.Hosts() {
+		w.answered(askKept, []lab.Host{entry}, 8213, 5, "node", []string{"h2"})
+	}
+	for _, entry := range w.lab.Hosts() {
+		before := map[string]int{}
+		for _, h := range w.lab.Hosts() {
+			before[h.Name] = w.clear(h)
+		}
+		if _, err := answers(askKept, entry, 8213, 20, "node"); err != nil {
+			w.Error(err)
+		}
+		for _, h := range w.lab.Hosts() {
+			if n := w.clear(h) - before[h.Name]; n > 0 != (h.Name == entry.Name) {
+				w.Errorf("entered by %s: %d packets to the client left %s", entry.Name, n, h.Name)
+			} else {
+				w.Logf("entered by %s, task on h2: %d packets to the client left %s", entry.Name, n, h.Name)
+			}
+		}
+	}
+}
+
+// onePortManyHosts: one client's port is used towards all hosts at once, which
+// lead to one task. Each connection goes on for itself, none waits, and the
+// address stays the client's.
+func onePortManyHosts(w *world) {
+	w.start("many", 1, published(8215, network.TCP), on("h1"))
+	w.answered(askKept, w.lab.Hosts(), 8215, 3, "node", []string{"h1"})
+	for round := range 5 {
+		from := netip.AddrPortFrom(w.lab.Outside(), uint16(45000+round%2))
+		var open []*caller
+		var seen []string
+		for range 2 {
+			for _, h := range w.lab.Hosts() {
+				began := time.Now()
+				c, err := dialFrom("tcp", h, 8215, from)
+				if errors.Is(err, errInUse) {
+					continue // this port and this host are still open
+				}
+				if err != nil {
+					w.Fatalf("round %d, %s: %v", round, h.Name, err)
+				}
+				if took := time.Since(began); took > labtest.Within(500*time.Millisecond) {
+					w.Errorf("round %d: connecting to %s took %s", round, h.Name, took)
+				}
+				open = append(open, c)
+			}
+		}
+		for i := range 2 * len(open) {
+			r, err := open[i%len(open)].ask()
+			if err != nil {
+				w.Fatalf("round %d, connection %d: %v", round, i, err)
+			}
+			client, err := netip.ParseAddrPort(r["client"])
+			if err != nil || client.Addr() != w.lab.Outside() {
+				w.Errorf("the task saw %s (%v)", r["client"], err)
+			}
+			if i < len(open) {
+				seen = append(seen, r["client"])
+			}
+		}
+		if !slices.Contains(seen, from.String()) && round == 0 {
+			w.Errorf("nobody kept the port: %v", seen)
+		}
+		w.Logf("port %d towards %d hosts: the task saw %v", from.Port(), len(open), seen)
+		for _, c := range open {
+			c.Close()
+		}
+	}
+}
+
+// transferBytes is enough to fill every window many times over.
+const transferBytes = 8 << 20
+
+// transfer: much data both ways, through a host that the task is not on, arrives
+// whole and without a stall.
+func transfer(w *world) {
+	tasks := w.web("bulk", 8217)
+	for _, task := range tasks {
+		l, err := netns.Listen(w.Context(), fmt.Sprintf("/proc/%d/ns/net", pid(task)), "tcp", ":90")
+		w.must(err)
+		defer l.Close()
+		go echo(l)
+	}
+	want := make([]byte, transferBytes)
+	rand.Read(want)
+	for _, h := range w.lab.Hosts() {
+		w.eventually(15*time.Second, "the port answers", func() error {
+			c, err := dialFrom("tcp", h, 8218, netip.AddrPort{})
+			if err == nil {
+				c.Close()
+			}
+			return err
+		})
+		for range tasks {
+			began := time.Now()
+			got, err := through(h, want)
+			if err != nil || !bytes.Equal(got, want) {
+				w.Errorf("through %s: %d of %d bytes, %v", h.Name, len(got), len(want), err)
+			}
+			w.Logf("%d MiB and back through %s took %s", transferBytes>>20, h.Name, time.Since(began).Round(time.Millisecond))
+		}
+	}
+}
+
+func echo(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			io.Copy(c, c)
+		}()
+	}
+}
+
+// through sends data to a port that sends it back, and closes its side.
+func through(h lab.Host, data []byte) ([]byte, error) {
+	c, err := dialFrom("tcp", h, 8218, netip.AddrPort{})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(labtest.Within(20 * time.Second))); err != nil {
+		return nil, err
+	}
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() {
+		c.Write(data)
+		c.Conn.(*net.TCPConn).CloseWrite()
+	})
+	return io.ReadAll(c)
+}
+
+// sourceHidden: a service may ask for the old way; and clients that no task could
+// answer are hidden whoever is asked: a task of the same host, and loopback.
+func sourceHidden(w *world) {
+	nat := func(s *swarm.ServiceSpec) { s.Labels = map[string]string{"shoal.mesh.source": "nat"} }
+	w.start("natted", 2, published(8221, network.TCP), nat)
+	hidden := func(h lab.Host, port int) (reply, error) {
+		r, _, err := askFrom("tcp", h, port, netip.AddrPort{})
+		if err == nil && !strings.HasPrefix(r["client"], "169.254.") {
+			err = fmt.Errorf("%s saw %s", r["task"], r["client"])
+		}
+		return r, err
+	}
+	w.answered(hidden, w.lab.Hosts(), 8221, 10, "task", []string{"natted.1", "natted.2"})
+	tasks := w.web("open", 8223)
+	for i, task := range tasks {
+		h := w.host(i%len(w.lab.Hosts()) + 1)
+		for _, h := range []lab.Host{h, w.host(1)} {
+			w.eventually(10*time.Second, "a task asks a host's published port", func() error {
+				out, err := inside(task, "get", "-n", "6", "http://"+target(h, 8223)+"/")
+				if n := strings.Count(out, "client="); err == nil && n != 6 {
+					err = fmt.Errorf("%d answers to 6 questions: %q", n, out)
+				}
+				return err
+			})
+		}
+	}
+	for _, h := range w.lab.Hosts() {
+		seen := map[string]bool{}
+		for range 6 {
+			out, err := h.Command(w.Context(), "curl", "-s", "-m", fmt.Sprint(labtest.Within(5*time.Second).Seconds()), "http://127.0.0.1:8223/").Output()
+			r, parseErr := parse(string(out))
+			if err != nil || parseErr != nil {
+				w.Fatalf("localhost of %s: %v, %v", h.Name, err, parseErr)
+			}
+			seen[r["task"]] = true
+		}
+		if len(seen) != len(tasks) {
+			w.Errorf("localhost of %s was answered by %v", h.Name, slices.Collect(maps.Keys(seen)))
+		}
+	}
+}
+
+// internalOnly: a task that has no way to the outside answers clients of its
+// published port all the same, and still has no way out of its own.
+func internalOnly(w *world) {
+	var made struct{ Id string }
+	w.must(w.call(http.MethodPost, "/networks/create", network.CreateRequest{Name: "closed", Driver: "overlay", Internal: true}, &made))
+	w.networks = append(w.networks, made.Id)
+	tasks := w.web("inner", 8225, attached(made.Id))
+	var names []string
+	for _, task := range tasks {
+		names = append(names, "inner."+task.NodeID)
+	}
+	for _, how := range []question{askKept, askKeptUDP} {
+		w.answered(how, w.lab.Hosts(), 8225, 12, "task", names)
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(w.Context(), labtest.Within(5*time.Second))
+	defer cancel()
+	c, err := netns.Dial(ctx, fmt.Sprintf("/proc/%d/ns/net", pid(tasks[0])), "tcp", w.lab.Outside().String()+":9")
+	if err == nil {
+		c.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "unreachable") || time.Since(began) > labtest.Within(time.Second) {
+		w.Errorf("a task without a way out reached for the world: %v after %s", err, time.Since(began))
+	}
+	w.undrifted()
+}
+
+// returnTrampled: what leads replies back heals when it is deleted by hand.
+func returnTrampled(w *world) {
+	task := w.start("heal", 1, published(8227, network.TCP), on("h2"))[0]
+	works := func(after string) {
+		w.Helper()
+		w.eventually(10*time.Second, "the mesh keeps the source after: "+after, func() error {
+			_, err := answers(askKept, w.host(1), 8227, 5, "node")
+			return err
+		})
+		w.undrifted()
+	}
+	works("start")
+	for _, damage := range []string{
+		"nft delete table inet shoal_return", "nft delete table netdev shoal_return", "nft flush chain inet shoal_return zone",
+		"nft flush chain netdev shoal_return address", "ip rule del pref 8300", "ip route flush table 8300",
+		"ip neigh del 169.254.64.0 dev eth0", "ip link set eth0 down",
+	} {
+		args := append([]string{"-t", strconv.Itoa(pid(task)), "-n"}, strings.Fields(damage)...)
+		if out, err := exec.CommandContext(w.Context(), "nsenter", args...).CombinedOutput(); err != nil {
+			w.Errorf("%s: %v: %s", damage, err, out)
+			continue
+		}
+		works(damage)
+	}
+}
+
+// sourceAfterPowerCut: with a host gone the others go on as before.
+func sourceAfterPowerCut(w *world) {
+	w.start("cut", 4, published(8229, network.TCP))
+	alive := w.lab.Hosts()[:2]
+	w.eventually(15*time.Second, "the mesh keeps the source", func() error {
+		_, err := answers(askKept, w.host(3), 8229, 8, "node")
+		return err
+	})
+	w.must(w.lab.PowerCut(w.Context(), w.host(3)))
+	w.eventually(60*time.Second, "no task counts on the dead host", func() error {
+		for _, task := range w.running("cut", 4, 60*time.Second) {
+			if name := w.hostname(task.NodeID); name == "h3" {
+				return fmt.Errorf("task %s is still on %s", task.ID, name)
+			}
+		}
+		return nil
+	})
+	w.answered(askKept, alive, 8229, 40, "task", []string{"cut.1", "cut.2", "cut.3", "cut.4"})
+	w.must(w.lab.Heal(w.Context()))
+	w.answered(askKept, w.lab.Hosts(), 8229, 40, "task", []string{"cut.1", "cut.2", "cut.3", "cut.4"})
+}
