@@ -277,7 +277,7 @@ const transferBytes = 8 << 20
 func transfer(w *world) {
 	tasks := w.web("bulk", 8217)
 	for _, task := range tasks {
-		l, err := netns.Listen(w.Context(), fmt.Sprintf("/proc/%d/ns/net", pid(task)), "tcp", ":90")
+		l, err := netns.Listen(w.Context(), fmt.Sprintf("/proc/%d/ns/net", pid(task)), "tcp", "0.0.0.0:90")
 		w.must(err)
 		defer l.Close()
 		go echo(l)

@@ -58,7 +58,7 @@ func ingress(node, own string, backends ...lb.Backend) Namespace {
 			{Name: "up0", Addrs: prefixes("169.254.128.2/30"), Peer: "", HasPeer: true},
 		},
 		Routes: []Route{{Dest: prefix("10.0.0.0/24"), Link: "br0"}, {Dest: prefix("0.0.0.0/0"), Link: "up0", Via: addr("169.254.128.1")}},
-		Balance: lb.Desired{MasqueradeFrom: []netip.Prefix{prefix("10.77.0.1/32"), prefix("10.77.0.2/32"), prefix("172.19.0.0/16"), prefix("169.254.128.0/30")}, Services: []lb.Service{{
+		Balance: lb.Desired{MasqueradeFrom: []netip.Prefix{prefix("172.19.0.0/16"), prefix("169.254.128.0/30")}, Services: []lb.Service{{
 			Front: lb.Front{Addr: addr("169.254.128.2"), Port: 8080, Protocol: lb.TCP}, Name: "web", Backends: backends}}},
 	}
 }
@@ -112,14 +112,14 @@ func TestTrace(t *testing.T) {
 		{"a service without backends", from("n1", "web.1", "10.0.1.3:80", lb.TCP),
 			[]string{"refused n1/web.1 10.0.1.3:80 from 10.0.1.11"}, []string{"service 10.0.1.3 has no backend"}},
 		{"published port from outside", outside,
-			[]string{"delivered n1/web.1 10.0.0.11:80 from 169.254.64.1", "delivered n2/web.2 10.0.0.12:80 from 169.254.64.1"},
-			[]string{"forward 8080/tcp (web)", "front 169.254.128.2:8080/tcp (web)", "masquerade: balanced here", "VXLAN 4096"}},
+			[]string{"delivered n1/web.1 10.0.0.11:80 from 10.77.0.9", "delivered n2/web.2 10.0.0.12:80 from 10.77.0.9"},
+			[]string{"forward 8080/tcp (web)", "front 169.254.128.2:8080/tcp (web)", "source 10.77.0.9 kept: the reply returns by n1", "VXLAN 4096"}},
 		{"published port at the loopback address", from("n2", "", "127.0.0.1:8080", lb.TCP),
 			[]string{"delivered n1/web.1 10.0.0.11:80 from 169.254.64.2", "delivered n2/web.2 10.0.0.12:80 from 169.254.64.2"},
-			[]string{"masquerade: loopback source"}},
+			[]string{"masquerade: loopback source", "masquerade: balanced here"}},
 		{"another node's published port", from("n1", "", "10.77.0.2:8080", lb.TCP),
-			[]string{"delivered n1/web.1 10.0.0.11:80 from 169.254.64.2", "delivered n2/web.2 10.0.0.12:80 from 169.254.64.2"},
-			[]string{"to node n2"}},
+			[]string{"delivered n1/web.1 10.0.0.11:80 from 10.77.0.1", "delivered n2/web.2 10.0.0.12:80 from 10.77.0.1"},
+			[]string{"to node n2", "source 10.77.0.1 kept: the reply returns by n2"}},
 		{"unpublished port", closed, []string{"refused n1 10.77.0.1:9999 from 10.77.0.9"}, []string{"nothing listens on 9999/tcp in n1"}},
 		{"outside by the gateway", from("n1", "web.1", "192.0.2.7:443", lb.TCP),
 			[]string{"left n1 192.0.2.7:443 from 10.77.0.1"}, []string{"source 172.19.0.11 becomes 10.77.0.1", "next is 10.77.0.254"}},
@@ -171,4 +171,17 @@ func TestCircle(t *testing.T) {
 	if len(paths) != 1 || paths[0].Verdict != Dropped {
 		t.Errorf("got %+v", paths)
 	}
+}
+
+// TestHidden: a service that hides its clients shows them to no task.
+func TestHidden(t *testing.T) {
+	w := world()
+	for i := range w.Namespaces {
+		if services := w.Namespaces[i].Balance.Services; w.Namespaces[i].Name == "ingress" {
+			services[0].Masquerade = true
+		}
+	}
+	check(t, w, Packet{Node: "n1", Arrives: true, Src: addr("10.77.0.9"), Dst: port("10.77.0.1:8080"), Protocol: lb.TCP},
+		[]string{"delivered n1/web.1 10.0.0.11:80 from 169.254.64.1", "delivered n2/web.2 10.0.0.12:80 from 169.254.64.1"},
+		[]string{"masquerade: balanced here: source 10.77.0.9 becomes 169.254.64.1"})
 }

@@ -244,7 +244,7 @@ func (w walk) hide(link Interface, route Route) walk {
 	keeps := w.balanced && !w.masquerade && w.src.IsValid() && !w.at.owns(w.src)
 	w.masquerade, w.loopback, w.balanced = false, false, false
 	if keeps && why == "" {
-		return w.note("source "+w.src.String()+" kept", "the reply returns by "+w.at.where())
+		return w.note("source "+w.src.String()+" kept", "the reply returns by "+w.at.Node)
 	}
 	if why == "" || !own.IsValid() || own == w.src {
 		return w

@@ -324,3 +324,65 @@ func TestBalancerAddr(t *testing.T) {
 		}
 	}
 }
+
+// TestClientsOfTheMesh: who is hidden, and how a task answers those who are not.
+func TestClientsOfTheMesh(t *testing.T) {
+	inside := prefixes("10.0.0.0/24", "169.254.64.0/18")
+	hidden := prefixes("10.0.0.0/24", "169.254.64.0/18", "169.254.128.0/30", "172.18.0.0/16")
+	everyone := prefixes("0.0.0.0/0", "::/0")
+	gateway := netip.MustParsePrefix("172.18.0.5/16")
+	node := func(hides bool) endpoint.Record {
+		r := rec("n2", endpoint.NodeKey, "", 0, "ingress", "169.254.64.2")
+		r.Value.HidesClients = hides
+		return r
+	}
+	path := func(datagrams netip.Addr) *lb.ReturnPath {
+		return &lb.ReturnPath{Interface: "eth1", Neighbors: [4]byte{0x02, 0x42, 0xa9, 0xfe}, Direct: inside, Mark: 0x50ea0000, Datagrams: datagrams}
+	}
+	tests := []struct {
+		name     string
+		change   func(*Input)
+		from     []netip.Prefix
+		service  bool
+		answers  *lb.ReturnPath
+		defaults int // default routes of the main table
+	}{
+		{"plain", func(*Input) {}, hidden, false, path(gateway.Addr()), 1},
+		{"the service asks for it", func(in *Input) { in.Services[0].Spec.Labels = map[string]string{SourceLabel: SourceNAT} }, hidden, true, path(gateway.Addr()), 1},
+		{"a task without a way out", func(in *Input) { in.Local[0].Gateway = netip.Prefix{} }, hidden, false, path(netip.Addr{}), 1},
+		{"this kernel cannot", func(in *Input) { in.Self.HidesClients = true }, everyone, false, nil, 1},
+		{"another's kernel cannot", func(in *Input) { in.Records = append(in.Records, node(true)) }, everyone, false, path(gateway.Addr()), 1},
+		{"another's can", func(in *Input) { in.Records = append(in.Records, node(false)) }, hidden, false, path(gateway.Addr()), 1},
+		{"another's cannot, but it is down", func(in *Input) {
+			in.Records, in.Nodes = append(in.Records, node(true)), []*api.Node{nodeIn("n2", swarm.NodeStateDown)}
+		}, hidden, false, path(gateway.Addr()), 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := world(rec("n1", "cli", "web", 1, "ingress", "10.0.0.9", "net", "10.0.1.9"))
+			in.Networks = append(in.Networks, ingressNetwork())
+			l := localTask("cli", "net", "10.0.1.9/24", "ingress", "10.0.0.9/24")
+			l.Gateway = gateway
+			in.Local = []Local{l}
+			publish(in.Services[0], 80, 8000, swarm.PortConfigPublishModeIngress)
+			tt.change(&in)
+			out := Compile(in)
+			at := slices.IndexFunc(out.Balancers, func(d lb.Desired) bool { return d.Namespace == "/run/ns/net-ingress" })
+			if mesh := out.Balancers[at]; !slices.Equal(mesh.MasqueradeFrom, tt.from) || mesh.Services[0].Masquerade != tt.service {
+				t.Errorf("hidden: %v, the service %v", mesh.MasqueradeFrom, mesh.Services[0].Masquerade)
+			}
+			if got := out.Translations[1].Return; !reflect.DeepEqual(got, tt.answers) {
+				t.Errorf("answers by %+v, want %+v", got, tt.answers)
+			}
+			s, main := out.Overlay.Sandboxes[0], 0
+			for _, r := range s.Routes {
+				if r.Dst.Bits() == 0 && r.Table == 0 {
+					main++
+				}
+			}
+			if main != tt.defaults || len(s.Rules) > 0 != (tt.answers != nil) || len(s.Interfaces[1].Neighbors) != len(s.Rules) {
+				t.Errorf("sandbox %+v", s)
+			}
+		})
+	}
+}

@@ -83,14 +83,25 @@ func drawSandbox(t *rapid.T, i int) vxlan.Sandbox {
 			NetworkID: rapid.SampledFrom([]string{"", "n0", "n1", "n2"}).Draw(t, "network"),
 			Addrs:     drawAddrs(t, "addrs", fmt.Sprintf("10.%d.%d", 8+leg, i)+".%d/24"),
 		})
-		if rapid.Bool().Draw(t, "default route") && len(s.Routes) == 0 {
-			s.Routes = []vxlan.Route{{
+		if rapid.Bool().Draw(t, "return path") && len(s.Rules) == 0 {
+			s.Interfaces[leg].Neighbors = []vxlan.Neighbor{{Addr: returnVia, MAC: strings.ToUpper(peerMAC(rapid.IntRange(1, 2).Draw(t, "gateway's mac")))}}
+			s.Rules = []vxlan.Rule{{Mark: 0x50ea0000, Mask: 0xffff0000, Table: rapid.SampledFrom([]uint32{8300, 8301}).Draw(t, "table")}}
+			s.Routes = append(s.Routes, vxlan.Route{Dst: netip.MustParsePrefix("169.254.64.0/18"), Interface: fmt.Sprint("eth", leg)}, vxlan.Route{
+				Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: returnVia, Interface: fmt.Sprint("eth", leg), Table: s.Rules[0].Table})
+		}
+		if rapid.Bool().Draw(t, "default route") && !slices.ContainsFunc(s.Routes, isDefault) {
+			s.Routes = append(s.Routes, vxlan.Route{
 				Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.AddrFrom4([4]byte{10, byte(8 + leg), byte(i), 254}), Interface: fmt.Sprint("eth", leg),
-			}}
+			})
 		}
 	}
 	return s
 }
+
+// returnVia is a gateway that no address of a link covers.
+var returnVia = netip.MustParseAddr("169.254.64.0")
+
+func isDefault(r vxlan.Route) bool { return r.Dst.Bits() == 0 && r.Table == 0 }
 
 // trample changes the kernel by hand; what the kernel refuses is not done.
 func trample(t *rapid.T, k *vxlantest.Kernel) {
@@ -131,6 +142,9 @@ func trample(t *rapid.T, k *vxlantest.Kernel) {
 			vxlan.DelStatic{Namespace: ns, Link: name, MAC: mac},
 			vxlan.SetNeighbor{Namespace: ns, Link: name, Neighbor: vxlan.Neighbor{Addr: peer, MAC: mac}},
 			vxlan.SetSysctl{Namespace: ns, Key: "net.ipv4.ip_forward", Value: "0"},
+			vxlan.SetNeighbor{Namespace: ns, Link: name, Neighbor: vxlan.Neighbor{Addr: returnVia, MAC: mac}},
+			vxlan.DelRule{Namespace: "/ns/task-0", Rule: vxlan.Rule{Mark: 0x50ea0000, Mask: 0xffff0000, Table: 8300}},
+			vxlan.SetRule{Namespace: "/ns/task-0", Rule: vxlan.Rule{Mark: 1, Mask: 1, Table: 8302}},
 		}).Draw(t, "op")
 		_ = k.Apply(context.Background(), []vxlan.Op{op})
 	}
