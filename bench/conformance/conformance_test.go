@@ -30,7 +30,7 @@ import (
 // itself.
 func TestScripts(t *testing.T) {
 	clis := clients(t)
-	l := labtest.Up(t, lab.Config{Dir: "/run/shoal-conf", Prefix: "sconf", Subnet: "10.79.0.0/24"})
+	l := labtest.Up(t, lab.Config{Dir: "/run/shoal-conf", Prefix: "sconf", Subnet: "10.79.0.0/24"}, "whoami.tar", "whoami-v2.tar")
 	r := startRegistry(t, l)
 	for _, c := range clis {
 		t.Run(c.version, func(t *testing.T) {

@@ -24,6 +24,7 @@ var labPackages = []string{
 // with the tests to run there.
 var vmPackages = []struct{ path, tests string }{
 	{"./overlay/rtnl", "."}, {"./dataplane/nft", "^TestLab"}, {"./dataplane/ipvs", "^TestLab"},
+	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|UDP)$"},
 }
 
 func lanes() []Lane {

@@ -85,13 +85,16 @@ func repository() (string, error) {
 	}
 }
 
-// Up brings a lab up with the built programs and images, and takes it away at the
-// end of the test, which fails when anything of it is left on the machine.
-func Up(t testing.TB, cfg lab.Config) *lab.Lab {
+// Up brings a lab up with the built programs and the images named, as they are
+// called in bin/, and takes it away at the end of the test, which fails when
+// anything of it is left on the machine.
+func Up(t testing.TB, cfg lab.Config, images ...string) *lab.Lab {
 	t.Helper()
 	features(t)
 	cfg.Shoald = Program(t, "shoald")
-	cfg.Images = []string{Program(t, "whoami.tar"), Program(t, "whoami-v2.tar")}
+	for _, name := range images {
+		cfg.Images = append(cfg.Images, Program(t, name))
+	}
 	cfg.Patience = Within(time.Minute)
 	cfg.DaemonFlags = append(pace(), cfg.DaemonFlags...)
 	l, err := lab.New(cfg)
