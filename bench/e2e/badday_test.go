@@ -76,7 +76,6 @@ func leaderKilled(w *world) {
 			return err
 		}
 		acknowledged = append(acknowledged, made.ID)
-		w.services = append(w.services, made.ID)
 		return nil
 	}
 	for range 10 {
@@ -132,11 +131,13 @@ func majorityLost(w *world) {
 	for _, h := range w.lab.Hosts()[1:] {
 		w.must(w.lab.KillDaemon(w.Context(), h))
 	}
+	uncertain := false
 	w.eventually(20*time.Second, "a write is refused with the names of the missing", func() error {
 		err := w.call(http.MethodPost, "/services/create", define("major-no", 1), nil)
 		if err == nil {
 			return fmt.Errorf("the write was acknowledged")
 		}
+		uncertain = uncertain || strings.Contains(err.Error(), "whether the change is made will show")
 		for _, word := range []string{"503", "no quorum: 1 of 3 managers", "h2", "h3"} {
 			if !strings.Contains(err.Error(), word) {
 				return err
@@ -151,6 +152,9 @@ func majorityLost(w *world) {
 		}
 	}
 	w.must(w.lab.Heal(w.Context()))
+	if _, err := w.service("major-no"); err == nil && !uncertain {
+		w.Error("a write that was refused for certain is there")
+	}
 	w.same("major-web", before)
 	w.answered(ask, w.lab.Hosts(), 8208, 30, "task", slots("major-web", web))
 	w.agreed()

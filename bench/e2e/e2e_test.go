@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -65,8 +66,8 @@ type world struct {
 	lab *lab.Lab
 	// api is the host whose API is asked.
 	api lab.Host
-	// services and networks are those that the test made.
-	services, networks []string
+	// networks are those that the test made.
+	networks []string
 }
 
 // host is a host by its number.
@@ -103,9 +104,7 @@ func (w *world) recover() {
 		return
 	}
 	w.api = w.host(1)
-	for _, id := range w.services {
-		w.remove(id)
-	}
+	w.removeServices()
 	w.eventually(30*time.Second, "no task is left", func() error {
 		tasks, err := w.tasks(nil)
 		if err == nil && len(tasks) > 0 {
@@ -122,15 +121,16 @@ func (w *world) recover() {
 	}
 }
 
-// remove removes a service.
-func (w *world) remove(id string) {
+// removeServices removes every service there is, also one whose creator was told
+// that nobody knows whether it will be.
+func (w *world) removeServices() {
 	w.Helper()
-	w.eventually(10*time.Second, "remove a service", func() error {
-		services, err := get[[]swarm.Service](w, "/services", map[string][]string{"id": {id}})
-		if err != nil || len(services) == 0 {
-			return err
+	w.eventually(15*time.Second, "remove all services", func() error {
+		services, err := get[[]swarm.Service](w, "/services", nil)
+		for _, s := range services {
+			err = errors.Join(err, w.call(http.MethodDelete, "/services/"+s.ID, nil, nil))
 		}
-		return w.call(http.MethodDelete, "/services/"+id, nil, nil)
+		return err
 	})
 }
 

@@ -85,7 +85,6 @@ func (w *world) create(name string, replicas uint64, options ...option) string {
 	w.Helper()
 	var made struct{ ID string }
 	w.must(w.call(http.MethodPost, "/services/create", define(name, replicas, options...), &made))
-	w.services = append(w.services, made.ID)
 	return made.ID
 }
 
