@@ -33,7 +33,7 @@ import (
 // TestSource is about what a task sees of a client of a published port, and which
 // way the reply takes. It has a lab of its own.
 func TestSource(t *testing.T) {
-	l := labtest.Up(t, lab.Config{Dir: "/run/shoal-mesh", Prefix: "smesh", Subnet: "10.81.0.0/24"})
+	l := labtest.Up(t, lab.Config{Dir: "/run/shoal-mesh", Prefix: "smesh", Subnet: "10.81.0.0/24"}, "whoami.tar")
 	for _, test := range []struct {
 		name string
 		run  func(*world)
