@@ -99,6 +99,9 @@ func (w *world) call(method, path string, body, answer any) error {
 func (w *world) recover() {
 	w.Helper()
 	ctx := context.WithoutCancel(w.Context())
+	if w.Failed() {
+		labtest.Views(w, w.lab)
+	}
 	if err := w.lab.Heal(ctx); err != nil {
 		w.Error(err)
 		return

@@ -6,8 +6,11 @@ package labtest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +104,7 @@ func Up(t testing.TB, cfg lab.Config, images ...string) *lab.Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	alone(t, cfg.Dir)
 	if err := sweep(t, cfg.Dir); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +113,20 @@ func Up(t testing.TB, cfg lab.Config, images ...string) *lab.Lab {
 	}
 	t.Cleanup(func() { down(t, l) })
 	return l
+}
+
+// alone waits until no other run of the same tests has its lab in the directory,
+// and keeps others away until the test has ended. The lock is a socket without a
+// file, which ends with the process that has it.
+func alone(t testing.TB, dir string) {
+	t.Helper()
+	Eventually(t, 10*time.Minute, "the lab of another run in "+dir+" ends", func() error {
+		lock, err := net.Listen("unix", "@"+dir)
+		if err == nil {
+			t.Cleanup(func() { _ = lock.Close() }) // a socket without a file has nothing to lose
+		}
+		return err
+	})
 }
 
 // sweep takes away what a run of the same tests left that was killed.
@@ -136,16 +154,35 @@ func down(t testing.TB, l *lab.Lab) {
 
 // logs keeps the daemons' logs of a failed run where SHOAL_LAB_LOGS says, if it does.
 func logs(t testing.TB, l *lab.Lab) {
-	to := os.Getenv("SHOAL_LAB_LOGS")
-	if to == "" {
-		return
-	}
 	for _, h := range l.Hosts() {
 		raw, err := os.ReadFile(h.LogFile())
-		if err == nil {
-			err = os.WriteFile(filepath.Join(to, h.Namespace+".log"), raw, 0o644)
-		}
 		if err != nil {
+			raw = []byte(err.Error())
+		}
+		keep(t, h.Namespace+".log", raw)
+	}
+}
+
+// views are what a daemon tells of its network.
+var views = []string{"drift", "lb", "endpoints", "overlay", "gossip", "dns"}
+
+// Views keeps what every daemon of a lab tells of its network, where
+// SHOAL_LAB_LOGS says, if it does.
+func Views(t testing.TB, l *lab.Lab) {
+	for _, h := range l.Hosts() {
+		for _, view := range views {
+			var raw json.RawMessage
+			if err := h.Call(t.Context(), http.MethodGet, "/shoal/"+view, nil, &raw); err != nil {
+				raw = []byte(err.Error())
+			}
+			keep(t, h.Namespace+"."+view, raw)
+		}
+	}
+}
+
+func keep(t testing.TB, name string, raw []byte) {
+	if to := os.Getenv("SHOAL_LAB_LOGS"); to != "" {
+		if err := os.WriteFile(filepath.Join(to, name), raw, 0o644); err != nil {
 			t.Log(err)
 		}
 	}
