@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
+	"golang.org/x/sync/errgroup"
 
 	"shoal/bench/lab"
 )
@@ -162,11 +162,17 @@ func verify(ctx context.Context, l *lab.Lab, w *writer) error {
 			return fmt.Errorf("%d acknowledged writes are lost on %s", lost, h.Name)
 		}
 	}
-	var errs []error
-	for _, name := range w.acked {
-		errs = append(errs, l.Hosts()[0].Call(ctx, http.MethodDelete, "/networks/"+name, nil, nil))
+	return remove(ctx, l.Hosts()[0], w.acked)
+}
+
+// remove takes the networks away again, a few at a time.
+func remove(ctx context.Context, h lab.Host, names []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(32)
+	for _, name := range names {
+		group.Go(func() error { return h.Call(ctx, http.MethodDelete, "/networks/"+name, nil, nil) })
 	}
-	return errors.Join(errs...)
+	return group.Wait()
 }
 
 func findLeader(ctx context.Context, l *lab.Lab) (lab.Host, error) {
