@@ -140,7 +140,7 @@ func (d *Daemon) router() http.Handler {
 	cluster := d.clusterAPI()
 	d.engine = engineapi.New(engineapi.Config{
 		Runtime: d.runtime, Swarm: d.Info, Hostname: d.cfg.Hostname, Version: d.cfg.Version, StateDir: d.cfg.StateDir,
-		Balancer: d.balancer.Name(), ClusterEvents: cluster.Events, Now: time.Now,
+		ClusterEvents: cluster.Events, Now: time.Now,
 	})
 	d.engine.Mount(rt)
 	cluster.Mount(rt)

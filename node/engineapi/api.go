@@ -22,8 +22,6 @@ type Config struct {
 	Swarm func() swarm.Info
 	// Hostname, Version and StateDir are for info.
 	Hostname, Version, StateDir string
-	// Balancer names the load balancer in use, for info.
-	Balancer string
 	// ClusterEvents sends the cluster's events until ctx ends; on a node that
 	// is not a manager it just waits. It may be nil.
 	ClusterEvents func(ctx context.Context, send func(events.Message) error) error
