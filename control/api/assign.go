@@ -39,6 +39,8 @@ type NodeReport struct {
 	Addr, DataPathAddr, RaftAddr string
 	// Message says what is wrong with the node, "" when nothing is.
 	Message string `json:",omitempty"`
+	// Capabilities is what the node's kernel can do.
+	Capabilities Capabilities `json:"Capabilities,omitzero"`
 }
 
 // TaskReport is the status of one task.

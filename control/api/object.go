@@ -63,6 +63,8 @@ type Node struct {
 	RaftAddr string `json:",omitempty"`
 	// DownSince is when the node was found dead; zero unless it is down.
 	DownSince time.Time `json:"DownSince,omitzero"`
+	// Capabilities is what the node's kernel can do, as the node reported it.
+	Capabilities Capabilities `json:"Capabilities,omitzero"`
 }
 
 // Service is a declared service.

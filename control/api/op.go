@@ -16,7 +16,7 @@ const (
 	// ActionStatus writes only what a node reports: of a task Status,
 	// StartedAt and nothing else (a state never falls: a lower one is
 	// ignored, not refused); of a node Status, Description, ManagerStatus,
-	// DataPathAddr, RaftAddr and DownSince. An object that is gone is skipped.
+	// DataPathAddr, RaftAddr, DownSince and Capabilities. An object that is gone is skipped.
 	ActionStatus Action = "status"
 )
 

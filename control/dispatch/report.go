@@ -127,7 +127,7 @@ func describe(next *api.Node, r *api.NodeReport) error {
 		}
 		next.DataPathAddr = addr
 	}
-	next.RaftAddr = r.RaftAddr
+	next.RaftAddr, next.Capabilities = r.RaftAddr, r.Capabilities
 	return nil
 }
 

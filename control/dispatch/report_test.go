@@ -17,7 +17,8 @@ import (
 func state(f *fixture, id string) swarm.NodeState { return f.store.View().Node(id).Status.State }
 
 func described() *api.NodeReport {
-	return &api.NodeReport{Description: swarm.NodeDescription{Hostname: "h1"}, Addr: "10.77.0.1", DataPathAddr: "10.77.0.1"}
+	return &api.NodeReport{Description: swarm.NodeDescription{Hostname: "h1"}, Addr: "10.77.0.1", DataPathAddr: "10.77.0.1",
+		Capabilities: api.Capabilities{Balancer: "nft", Algorithms: []string{"rr"}, Messages: []string{"an MTU black hole"}}}
 }
 
 func TestReports(t *testing.T) {
@@ -55,6 +56,12 @@ func TestReports(t *testing.T) {
 	n := f.store.View().Node("n1")
 	if n.Status.State != swarm.NodeStateReady || n.Status.Addr != "10.77.0.1" || n.Description.Hostname != "h1" || n.DataPathAddr.String() != "10.77.0.1" {
 		t.Errorf("node %+v", n)
+	}
+	if n.Capabilities.Balancer != "nft" || len(n.Capabilities.Messages) != 1 {
+		t.Errorf("capabilities %+v", n.Capabilities)
+	}
+	if seen := trimNode(n).Capabilities; seen.Balancer != "nft" || seen.Messages != nil || len(n.Capabilities.Messages) != 1 {
+		t.Errorf("other nodes are told %+v", seen)
 	}
 	if task := f.store.View().Task("t1"); task.Status.State != swarm.TaskStateRunning || task.StartedAt.IsZero() {
 		t.Errorf("task %+v", task)

@@ -247,6 +247,11 @@ func TestNodeStatus(t *testing.T) {
 	if f.View().Node("h1") != got {
 		t.Error("a repeated report changed the node")
 	}
+	report.Capabilities = api.Capabilities{Balancer: "nft", Algorithms: []string{"rr"}}
+	f.do(api.Status(report))
+	if got := f.View().Node("h1"); got.Capabilities.Balancer != "nft" {
+		t.Errorf("capabilities after the report: %+v", got.Capabilities)
+	}
 }
 
 func TestViewsAndResolve(t *testing.T) {

@@ -218,9 +218,10 @@ func nodeStatus(old, report *api.Node) *api.Node {
 	next := *old
 	next.Status, next.Description, next.ManagerStatus = report.Status, report.Description, report.ManagerStatus
 	next.DataPathAddr, next.RaftAddr, next.DownSince = report.DataPathAddr, report.RaftAddr, report.DownSince
+	next.Capabilities = report.Capabilities
 	same := next.Status == old.Status && next.DataPathAddr == old.DataPathAddr && next.RaftAddr == old.RaftAddr &&
 		next.DownSince.Equal(old.DownSince) && reflect.DeepEqual(next.ManagerStatus, old.ManagerStatus) &&
-		reflect.DeepEqual(next.Description, old.Description)
+		reflect.DeepEqual(next.Description, old.Description) && reflect.DeepEqual(next.Capabilities, old.Capabilities)
 	if same {
 		return nil
 	}

@@ -40,6 +40,9 @@ const (
 	Maglev             Algorithm = "mh"
 )
 
+// Algorithms lists them all.
+var Algorithms = []Algorithm{RoundRobin, WeightedRoundRobin, LeastConn, WeightedLeastConn, SourceHash, Maglev}
+
 // Desired is everything to be balanced in one namespace.
 type Desired struct {
 	// Namespace is the path of the network namespace, "" for the node's own.

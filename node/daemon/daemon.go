@@ -51,7 +51,8 @@ type Daemon struct {
 	runtime  runtime.Runtime
 	balancer lb.Driver
 	why      string // why that balancer
-	hides    error  // why clients of published ports cannot keep their address
+	can      *capabilities
+	hides    error // why clients of published ports cannot keep their address
 	engine   *engineapi.API
 
 	mu     sync.Mutex
@@ -84,7 +85,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if hides != nil {
 		cfg.Logger.Warn("clients of published ports are hidden behind the nodes they enter by", "why", hides)
 	}
-	d := &Daemon{cfg: cfg, runtime: rt, balancer: balancer, why: why, hides: hides, base: ctx, fatal: make(chan error, 1)}
+	d := &Daemon{cfg: cfg, runtime: rt, balancer: balancer, why: why, can: newCapabilities(balancer), hides: hides, base: ctx, fatal: make(chan error, 1)}
 	return d.run(ctx)
 }
 

@@ -64,7 +64,7 @@ func (d *Daemon) report(state *membership, creds *ca.Credentials) api.NodeReport
 		host = state.AdvertiseAddr
 	}
 	r := api.NodeReport{
-		Addr: host, DataPathAddr: state.DataPathAddr,
+		Addr: host, DataPathAddr: state.DataPathAddr, Capabilities: d.can.report(),
 		Description: swarm.NodeDescription{
 			Hostname: d.cfg.Hostname, Platform: agent.Platform(),
 			Resources: swarm.Resources{NanoCPUs: nanoCPUs, MemoryBytes: memory},

@@ -33,8 +33,7 @@ func (d *Driver) Name() string { return "fake" }
 
 // Supports refuses what Unsupported lists and what no balancer knows.
 func (d *Driver) Supports(a lb.Algorithm) error {
-	known := []lb.Algorithm{"", lb.RoundRobin, lb.WeightedRoundRobin, lb.LeastConn, lb.WeightedLeastConn, lb.SourceHash, lb.Maglev}
-	if !slices.Contains(known, a) || slices.Contains(d.Unsupported, a) {
+	if a != "" && !slices.Contains(lb.Algorithms, a) || slices.Contains(d.Unsupported, a) {
 		return fmt.Errorf("fake cannot balance by %q: it was told not to", a)
 	}
 	return nil
