@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/bench/lab"
+	"shoal/bench/load"
 )
 
 // controlPort is where managers listen.
@@ -44,7 +45,7 @@ func (s *stage) formCluster(ctx context.Context) error {
 	if _, err := s.netctl(ctx, first, "node", "ls"); err != nil {
 		return err
 	}
-	s.claim("three hosts are one cluster", true, "init to all ready: %s", round(ready.Sub(began)))
+	s.claim("three hosts are one cluster", true, "init to all ready: %s", load.Round(ready.Sub(began)))
 	s.tryStranger(ctx, first)
 	return s.loadImages(ctx)
 }

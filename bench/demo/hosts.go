@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/bench/lab"
+	"shoal/bench/load"
 )
 
 // labctl shows a command that troubles or heals the lab.
@@ -31,7 +32,7 @@ func (s *stage) cutPower(ctx context.Context) error {
 	}
 	s.front = leader
 	s.note("the prober stops asking through %s, which nobody could answer", victim.Name)
-	if err := s.prober.use(ctx, through(victim), false); err != nil {
+	if err := s.prober.Use(ctx, through(victim), false); err != nil {
 		return err
 	}
 	s.dark = victim.Name
@@ -84,7 +85,7 @@ func (s *stage) cut(ctx context.Context, victim lab.Host, began time.Time) (time
 		return time.Time{}, err
 	}
 	s.claim("a dead host's tasks run elsewhere", true, "host reported down after %s, all %d answer through the other hosts after %s",
-		round(noticed.Sub(began)), replicas, round(replaced.Sub(began)))
+		load.Round(noticed.Sub(began)), replicas, load.Round(replaced.Sub(began)))
 	return replaced, nil
 }
 
@@ -98,6 +99,6 @@ func (s *stage) giveBack(ctx context.Context, h lab.Host, what string, began tim
 	if err != nil {
 		return time.Time{}, err
 	}
-	s.claim(what, true, "%s is ready and answers for all %d tasks after %s", h.Name, replicas, round(back.Sub(began)))
-	return back, s.prober.use(ctx, through(h), true)
+	s.claim(what, true, "%s is ready and answers for all %d tasks after %s", h.Name, replicas, load.Round(back.Sub(began)))
+	return back, s.prober.Use(ctx, through(h), true)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/bench/lab"
+	"shoal/bench/load"
 )
 
 // ledger is the service that the writer writes to.
@@ -76,7 +77,7 @@ func (s *stage) behead(ctx context.Context, leader lab.Host, w *writer, began ti
 	if _, err := s.netctl(ctx, s.front, "node", "ls"); err != nil {
 		return time.Time{}, err
 	}
-	s.claim("the leader dies and writes go on", true, "longest gap between two acknowledged writes: %s", round(longestGap(w.acknowledged(), began)))
+	s.claim("the leader dies and writes go on", true, "longest gap between two acknowledged writes: %s", load.Round(longestGap(w.acknowledged(), began)))
 	return over, nil
 }
 

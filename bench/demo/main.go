@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"shoal/bench/lab"
+	"shoal/bench/load"
 )
 
 // takeDownPatience bounds taking the lab away.
@@ -99,12 +100,12 @@ func perform(ctx context.Context, opts settings) error {
 	if err := l.Up(ctx); err != nil {
 		return err
 	}
-	s.note("%s, %s and %s are up after %s", s.hosts[0].Name, s.hosts[1].Name, s.hosts[2].Name, round(time.Since(began)))
+	s.note("%s, %s and %s are up after %s", s.hosts[0].Name, s.hosts[1].Name, s.hosts[2].Name, load.Round(time.Since(began)))
 	s.playSafely(ctx)
 	s.takeDown(context.WithoutCancel(ctx))
 	s.heading("Summary")
 	s.print(s.claims.table())
-	s.note("the whole show took %s", round(time.Since(began)))
+	s.note("the whole show took %s", load.Round(time.Since(began)))
 	if !s.claims.allHeld() {
 		return errClaims
 	}
@@ -166,5 +167,5 @@ func (s *stage) takeDown(ctx context.Context) {
 		s.claim("nothing is left behind", false, "%s", strings.Join(left, "\n"))
 		return
 	}
-	s.claim("nothing is left behind", true, "no namespace, link, mount, process, cgroup, file; took %s", round(time.Since(began)))
+	s.claim("nothing is left behind", true, "no namespace, link, mount, process, cgroup, file; took %s", load.Round(time.Since(began)))
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shoal/bench/lab"
+	"shoal/bench/load"
 )
 
 // The names and ports of the show.
@@ -51,7 +52,7 @@ func (s *stage) createService(ctx context.Context) error {
 		return err
 	}
 	at, ok := <-answered
-	s.claim("a service of 6 replicas comes up", ok, "create to all 6 answering through every host: %s", round(at.Sub(began)))
+	s.claim("a service of 6 replicas comes up", ok, "create to all 6 answering through every host: %s", load.Round(at.Sub(began)))
 	if _, err := s.netctl(ctx, s.front, "service", "ls"); err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (s *stage) answersEverywhere(ctx context.Context, n int) error {
 
 // seen asks a host's port some times and counts the tasks that answered.
 func (s *stage) seen(ctx context.Context, h lab.Host, port string, times int) (map[string]int, error) {
-	ask := asker(net.JoinHostPort(h.Address.String(), port), nil)
+	ask := load.Asker(net.JoinHostPort(h.Address.String(), port), nil)
 	found := map[string]int{}
 	for range times {
 		task, err := ask(ctx)

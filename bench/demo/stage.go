@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"shoal/bench/lab"
+	"shoal/bench/load"
 )
 
 // stage is what the show plays on: the hosts, the operator's tool, the paper
@@ -33,7 +34,7 @@ type stage struct {
 	client lab.Host
 	dark   string
 	// prober asks while the bad days happen.
-	prober *prober
+	prober *load.Prober
 	// background is what still runs when a step ends.
 	background sync.WaitGroup
 	stop       []context.CancelFunc

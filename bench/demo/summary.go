@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
-	"time"
 )
 
 // claim is one thing that the show says about the product.
@@ -55,16 +54,4 @@ func verdict(held bool) string {
 		return "held"
 	}
 	return "DID NOT HOLD"
-}
-
-// round shortens a duration to what a reader can use.
-func round(d time.Duration) time.Duration {
-	switch {
-	case d >= 10*time.Second:
-		return d.Round(100 * time.Millisecond)
-	case d >= time.Second:
-		return d.Round(10 * time.Millisecond)
-	default:
-		return d.Round(time.Millisecond)
-	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestClaimsAllHeld(t *testing.T) {
@@ -34,18 +33,5 @@ func TestTable(t *testing.T) {
 	}, "\n")
 	if got != want {
 		t.Errorf("table\n%s\nwant\n%s", got, want)
-	}
-}
-
-func TestRound(t *testing.T) {
-	for in, want := range map[time.Duration]string{
-		1234567 * time.Nanosecond:  "1ms",
-		1234567 * time.Microsecond: "1.23s",
-		12345 * time.Millisecond:   "12.3s",
-		0:                          "0s",
-	} {
-		if got := round(in).String(); got != want {
-			t.Errorf("round(%d) is %s, want %s", in, got, want)
-		}
 	}
 }

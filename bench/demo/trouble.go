@@ -12,8 +12,12 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/bench/lab"
+	"shoal/bench/load"
 	"shoal/overlay/netns"
 )
+
+// probePause is the time between two requests of the prober.
+const probePause = 10 * time.Millisecond
 
 // watchAfter is how long requests are watched after an event is over.
 const watchAfter = 1500 * time.Millisecond
@@ -33,10 +37,7 @@ func (s *stage) badDays(ctx context.Context) error {
 			return err
 		}
 	}
-	s.prober.mu.Lock()
-	heldBack := s.prober.heldBack
-	s.prober.mu.Unlock()
-	s.note("the prober made %d requests; %d turns were left out because %d were in flight", len(s.prober.taken()), heldBack, maxFlying)
+	s.note("the prober made %d requests; %d turns were left out because too many were in flight", len(s.prober.Taken()), s.prober.HeldBack())
 	return nil
 }
 
@@ -45,9 +46,9 @@ func through(h lab.Host) string { return "through " + h.Name }
 
 // startProber asks through every host, and from a task at the virtual address.
 func (s *stage) startProber(ctx context.Context) error {
-	var routes []*route
+	var routes []*load.Route
 	for _, h := range s.hosts {
-		routes = append(routes, &route{name: through(h), ask: asker(net.JoinHostPort(h.Address.String(), webPort), nil)})
+		routes = append(routes, &load.Route{Name: through(h), Ask: load.Asker(net.JoinHostPort(h.Address.String(), webPort), nil)})
 	}
 	pid, err := s.clientPid(ctx)
 	if err != nil {
@@ -58,14 +59,14 @@ func (s *stage) startProber(ctx context.Context) error {
 		return err
 	}
 	path := fmt.Sprintf("/proc/%d/ns/net", pid)
-	routes = append(routes, &route{name: "from " + client + ".1 through the virtual address",
-		ask: asker(net.JoinHostPort(vip, "80"), func(ctx context.Context, network, address string) (net.Conn, error) {
+	routes = append(routes, &load.Route{Name: "from " + client + ".1 through the virtual address",
+		Ask: load.Asker(net.JoinHostPort(vip, "80"), func(ctx context.Context, network, address string) (net.Conn, error) {
 			return netns.Dial(ctx, path, network, address)
 		})})
-	s.prober = newProber(routes...)
-	s.start(ctx, s.prober.run)
+	s.prober = load.New(probePause, routes...)
+	s.start(ctx, s.prober.Run)
 	s.note("a prober asks %s every %s, by turns through each host and from %s.1 at %s: a new connection each, lost after %s",
-		web, probePause, client, vip, probeTimeout)
+		web, probePause, client, vip, load.Timeout)
 	s.note("an event is over when the cluster reports it healed and every host answers accordingly; a request belongs to the time it began")
 	return nil
 }
@@ -82,13 +83,13 @@ func (s *stage) event(ctx context.Context, after string, play func(ctx context.C
 		return err
 	}
 	until := time.Now()
-	if err := s.prober.landed(ctx, until); err != nil {
+	if err := s.prober.Landed(ctx, until); err != nil {
 		return err
 	}
-	b := account(s.prober.taken(), began, over, until)
-	s.print(indented(details(b.during.failures, began)))
-	s.print(indented(details(b.after.failures, began)))
-	s.claim("after "+after+" no request met a dead backend", b.clean(), "%s", b)
+	b := load.Account(s.prober.Taken(), began, over, until)
+	s.print(indented(load.Details(b.During.Failures, began)))
+	s.print(indented(load.Details(b.After.Failures, began)))
+	s.claim("after "+after+" no request met a dead backend", b.Clean(), "%s", b)
 	return nil
 }
 
@@ -139,7 +140,7 @@ func (s *stage) scale(ctx context.Context, n int) error {
 		if m.err != nil {
 			return time.Time{}, m.err
 		}
-		s.claim(fmt.Sprintf("scaled to %d", n), true, "exactly %d tasks run and answer through every host after %s", n, round(m.at.Sub(began)))
+		s.claim(fmt.Sprintf("scaled to %d", n), true, "exactly %d tasks run and answer through every host after %s", n, load.Round(m.at.Sub(began)))
 		return m.at, nil
 	})
 }
@@ -212,7 +213,7 @@ func (s *stage) killTask(ctx context.Context) error {
 			return time.Time{}, err
 		}
 		s.claim("a killed task is replaced", true, "death reported after %s, all %d answer through every host after %s (a service's restart delay is 5s)",
-			round(noticed.Sub(began)), replicas, round(replaced.Sub(began)))
+			load.Round(noticed.Sub(began)), replicas, load.Round(replaced.Sub(began)))
 		return replaced, nil
 	})
 }
