@@ -19,6 +19,9 @@ const usage = `usage: figures [-dir DIR] COMMAND
 
   leader [-kills N]    kill -9 the leader N times under a write every 10 ms
   create [-rounds N]   create a service of 3 replicas until all answer on every host
+  rolling [-updates N] update a service of 8 replicas N times under load; no request may be lost
+  chaos [-kills N -cuts N -seed N]
+                       kill N tasks and cut N hosts' power at random under load, and explain every failed request
 `
 
 func main() {
@@ -57,6 +60,20 @@ func run(ctx context.Context, dir string, args []string) error {
 			return err
 		}
 		return create(ctx, l, *rounds)
+	case "rolling":
+		updates := flags.Int("updates", 30, "how often the service is updated")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return rolling(ctx, l, *updates)
+	case "chaos":
+		kills := flags.Int("kills", 200, "how many tasks are killed")
+		cuts := flags.Int("cuts", 20, "how many hosts lose their power")
+		seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "which of them")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return chaos(ctx, l, *kills, *cuts, *seed)
 	}
 	return fmt.Errorf("unknown command %q", args[0])
 }
