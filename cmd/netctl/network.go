@@ -26,61 +26,55 @@ func networkCommands(docker command.Cli) []*cobra.Command {
 		show(docker, "overlay", "Overlay networks of this node and their forwarding entries", printOverlay),
 		show(docker, "gossip", "Members of the gossip and how well tables agree", printGossip),
 		show(docker, "drift", "What differs between the kernel and what should be there", printDrift),
-		trace(docker),
+		traceCommand(docker),
 	}
 }
 
 // show makes a command that fetches one view and prints it as a table or JSON.
 func show[T any](docker command.Cli, name, short string, print func(io.Writer, T)) *cobra.Command {
-	var format string
+	var o options
 	cmd := &cobra.Command{
 		Use: name + " [OPTIONS]", Short: short, Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fetch(cmd, docker, name, nil, format, print)
+			return fetch(cmd, docker, name, url.Values{}, o, print)
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "table", `"table" or "json"`)
+	o.flags(cmd)
 	return cmd
 }
 
-func fetch[T any](cmd *cobra.Command, docker command.Cli, view string, query url.Values, format string, print func(io.Writer, T)) error {
+// options are what all views take.
+type options struct{ format, node string }
+
+func (o *options) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.format, "format", "table", `"table" or "json"`)
+	cmd.Flags().StringVar(&o.node, "node", "", "the node to ask, by name or id (default the one whose socket it is)")
+}
+
+func fetch[T any](cmd *cobra.Command, docker command.Cli, view string, query url.Values, o options, print func(io.Writer, T)) error {
 	var out T
+	if o.node != "" {
+		query.Set("node", o.node)
+	}
 	if err := get(cmd.Context(), docker, view, query, &out); err != nil {
 		return err
 	}
+	return write(docker.Out(), o.format, out, print)
+}
+
+// write prints an answer as it was asked for.
+func write[T any](to io.Writer, format string, out T, print func(io.Writer, T)) error {
 	switch format {
 	case "json":
-		enc := json.NewEncoder(docker.Out())
+		enc := json.NewEncoder(to)
 		enc.SetIndent("", "  ")
 		return enc.Encode(out)
 	case "table":
-		w := tabwriter.NewWriter(docker.Out(), 0, 8, 3, ' ', 0)
+		w := tabwriter.NewWriter(to, 0, 8, 3, ' ', 0)
 		print(w, out)
 		return w.Flush()
 	}
 	return fmt.Errorf("unknown format %q: choose table or json", format)
-}
-
-// trace asks for a packet's way.
-func trace(docker command.Cli) *cobra.Command {
-	var format, protocol string
-	cmd := &cobra.Command{
-		Use:   "trace [OPTIONS] FROM TO[:PORT]",
-		Short: "Where a packet goes and why",
-		Long: `Where a packet goes and why.
-
-FROM is a task of this node (web.3, or its id), "host" for a process on the node
-itself, or an address outside. TO is an address or a name as FROM would ask for
-it, with a port where the protocol has one.`,
-		Args: cli.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			q := url.Values{"from": {args[0]}, "to": {args[1]}, "protocol": {protocol}}
-			return fetch(cmd, docker, "trace", q, format, printTrace)
-		},
-	}
-	cmd.Flags().StringVar(&format, "format", "table", `"table" or "json"`)
-	cmd.Flags().StringVar(&protocol, "protocol", "tcp", `"tcp", "udp" or "sctp"`)
-	return cmd
 }
 
 func row(w io.Writer, cells ...any) {
@@ -181,25 +175,5 @@ func printDrift(w io.Writer, d netview.Drift) {
 	}
 	for _, line := range d.Differences {
 		fmt.Fprintln(w, line)
-	}
-}
-
-func printTrace(w io.Writer, r netview.Route) {
-	fmt.Fprintf(w, "from %s to %s\n", r.From, r.To)
-	if r.Name != "" {
-		fmt.Fprintln(w, r.Name)
-	}
-	for i, p := range r.Paths {
-		if len(r.Paths) > 1 {
-			fmt.Fprintf(w, "way %d of %d\n", i+1, len(r.Paths))
-		}
-		for n, h := range p.Hops {
-			row(w, fmt.Sprintf("  %d", n+1), h.Where, h.Rule, h.Result)
-		}
-		verdict := fmt.Sprintf("  %s at %s, %s, which sees %s as the client", p.Verdict, p.At, p.Dst, p.Src)
-		if p.Reason != "" {
-			verdict += ": " + p.Reason
-		}
-		fmt.Fprintln(w, verdict)
 	}
 }

@@ -1,6 +1,58 @@
 package trace
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"shoal/dataplane/lb"
+)
+
+// The tables that decide, as plain tools name them.
+const (
+	// NATTable translates, LBTable balances with nftables, IPVSTable marks for IPVS.
+	NATTable  = "inet shoal_nat"
+	LBTable   = "inet shoal_lb"
+	IPVSTable = "inet shoal_ipvs"
+
+	routes = "routes"
+)
+
+// family is the suffix of a map for addresses like this one.
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "4"
+	}
+	return "6"
+}
+
+// natMap is a map of the table that translates.
+func natMap(name string, a netip.Addr) string { return NATTable + " " + name + family(a) }
+
+// frontTable is where a front is looked up.
+func (n *Namespace) frontTable(f lb.Front) string {
+	switch {
+	case n.Balancer == "ipvs":
+		return "ipvs"
+	case f.Protocol == lb.Any:
+		return LBTable + " any" + family(f.Addr)
+	}
+	return LBTable + " port" + family(f.Addr)
+}
+
+// hideTable is where balanced flows are masqueraded.
+func (n *Namespace) hideTable() string {
+	if n.Balancer == "ipvs" {
+		return IPVSTable + " masquerade"
+	}
+	return LBTable + " postrouting"
+}
+
+// String is the route as people write it.
+func (r Route) String() string {
+	if r.Via.IsValid() {
+		return r.Dest.String() + " via " + r.Via.String() + " dev " + r.Link
+	}
+	return r.Dest.String() + " dev " + r.Link
+}
 
 // owns says whether the address is one of the namespace's own.
 func (n *Namespace) owns(a netip.Addr) bool {

@@ -24,10 +24,13 @@ type Namespace struct {
 	// Path identifies the namespace on its node; "" is the node's own.
 	Path string
 	// Name is for people: the task's name, "ingress", or "" for the node's own.
-	Name        string
-	Interfaces  []Interface
-	Routes      []Route
-	Balance     lb.Desired
+	Name       string
+	Interfaces []Interface
+	Routes     []Route
+	Balance    lb.Desired
+	// Balancer is the driver's name, "nft" or "ipvs". IPVS passes pings over, and
+	// the namespace answers those to its fronts itself.
+	Balancer    string
 	Translation lb.Translation
 	// Listens are the ports processes listen on; nil means that they are not
 	// known, and a packet that arrives is taken as delivered.
@@ -58,6 +61,13 @@ type Route struct {
 type Listen struct {
 	Protocol lb.Protocol
 	Port     uint16
+	// Addr is the only address that the process takes; invalid for every one.
+	Addr netip.Addr
+}
+
+// takes says whether a packet reaches the process.
+func (l Listen) takes(dst netip.AddrPort, p lb.Protocol) bool {
+	return l.Protocol == p && l.Port == dst.Port() && (!l.Addr.IsValid() || l.Addr == dst.Addr())
 }
 
 // Network is an overlay network as one node forwards in it.
@@ -78,13 +88,17 @@ type Peer struct {
 	VTEPNode string
 }
 
+// Ping is the protocol of a packet without ports: an echo request.
+const Ping = lb.Any
+
 // Packet is the first packet of a flow.
 type Packet struct {
 	// Node and Namespace are where it is sent, or for one from outside the
 	// cluster, the node that it arrives at (Arrives true, Namespace "").
 	Node, Namespace string
 	Arrives         bool
-	// Src may be zero: the namespace's own address is chosen.
+	// Src may be zero: the namespace's own address is chosen, or the packet is
+	// from anywhere outside.
 	Src      netip.Addr
 	Dst      netip.AddrPort
 	Protocol lb.Protocol
@@ -94,6 +108,9 @@ type Packet struct {
 type Hop struct {
 	// Where is the node and namespace, as people write it: "n1/web.1".
 	Where string
+	// Table is where the decision is written down, as plain tools show it: a table
+	// and map of nftables, "ipvs", "routes", a forwarding table, "sockets".
+	Table string
 	// Rule is what decided: a front, a forward, a route, a forwarding entry.
 	Rule string
 	// Result is what came of it.
@@ -110,6 +127,7 @@ const (
 	Dropped   Verdict = "dropped"  // the client waits in vain
 	NoRoute   Verdict = "no route" // the sender's own kernel says so
 	Left      Verdict = "left"     // the packet left the cluster
+	NoName    Verdict = "no name"  // the sender's name server knows no address
 	Unknown   Verdict = "unknown"  // the world that was given does not say
 )
 

@@ -28,7 +28,7 @@ func task(node, name, app, gw string) Namespace {
 				{Addr: addr("10.0.1.13"), Task: "web.3", Draining: true}},
 		}, {Front: lb.Front{Addr: addr("10.0.1.3")}, Name: "gone"}}},
 		Translation: lb.Translation{Redirects: []lb.Redirect{{Protocol: lb.UDP, From: port("127.0.0.11:53"), To: port("127.0.0.11:40053")}}},
-		Listens:     []Listen{{lb.TCP, 80}, {lb.UDP, 40053}},
+		Listens:     []Listen{{Protocol: lb.TCP, Port: 80}, {Protocol: lb.UDP, Port: 40053}, {Protocol: lb.TCP, Port: 82, Addr: addr("127.0.0.1")}},
 	}
 }
 
@@ -96,6 +96,9 @@ func from(node, name, to string, p lb.Protocol) Packet {
 // destination from source", plus words that must show up in hops or reasons.
 func TestTrace(t *testing.T) {
 	outside := Packet{Node: "n1", Arrives: true, Src: addr("10.77.0.9"), Dst: port("10.77.0.1:8080"), Protocol: lb.TCP}
+	anyone := outside
+	anyone.Src = netip.Addr{}
+	ping := func(name, to string) Packet { return from("n1", name, to+":0", Ping) }
 	closed := outside
 	closed.Dst = port("10.77.0.1:9999")
 	for _, row := range []struct {
@@ -113,20 +116,28 @@ func TestTrace(t *testing.T) {
 			[]string{"refused n1/web.1 10.0.1.3:80 from 10.0.1.11"}, []string{"service 10.0.1.3 has no backend"}},
 		{"published port from outside", outside,
 			[]string{"delivered n1/web.1 10.0.0.11:80 from 10.77.0.9", "delivered n2/web.2 10.0.0.12:80 from 10.77.0.9"},
-			[]string{"forward 8080/tcp (web)", "front 169.254.128.2:8080/tcp (web)", "source 10.77.0.9 kept: the reply returns by n1", "VXLAN 4096"}},
+			[]string{"forward 8080/tcp (web)", "front 169.254.128.2:8080/tcp (web)", "source 10.77.0.9 is kept: the reply returns by n1", "VXLAN 4096"}},
 		{"published port at the loopback address", from("n2", "", "127.0.0.1:8080", lb.TCP),
 			[]string{"delivered n1/web.1 10.0.0.11:80 from 169.254.64.2", "delivered n2/web.2 10.0.0.12:80 from 169.254.64.2"},
 			[]string{"masquerade: loopback source", "masquerade: balanced here"}},
 		{"another node's published port", from("n1", "", "10.77.0.2:8080", lb.TCP),
 			[]string{"delivered n1/web.1 10.0.0.11:80 from 10.77.0.1", "delivered n2/web.2 10.0.0.12:80 from 10.77.0.1"},
-			[]string{"to node n2", "source 10.77.0.1 kept: the reply returns by n2"}},
-		{"unpublished port", closed, []string{"refused n1 10.77.0.1:9999 from 10.77.0.9"}, []string{"nothing listens on 9999/tcp in n1"}},
+			[]string{"to node n2", "source 10.77.0.1 is kept: the reply returns by n2"}},
+		{"unpublished port", closed, []string{"refused n1 10.77.0.1:9999 from 10.77.0.9"}, []string{"nothing listens on 9999/tcp in n1, and no service publishes that port"}},
 		{"outside by the gateway", from("n1", "web.1", "192.0.2.7:443", lb.TCP),
 			[]string{"left n1 192.0.2.7:443 from 10.77.0.1"}, []string{"source 172.19.0.11 becomes 10.77.0.1", "next is 10.77.0.254"}},
 		{"the resolver", from("n1", "web.1", "127.0.0.11:53", lb.UDP),
 			[]string{"delivered n1/web.1 127.0.0.11:40053 from 127.0.0.11"}, []string{"redirect 127.0.0.11:53/udp"}},
 		{"an address of the network that nobody has", from("n1", "web.1", "10.0.1.99:80", lb.TCP),
 			[]string{"no route n1/web.1 10.0.1.99:80 from 10.0.1.11"}, []string{"node n1 knows no endpoint 10.0.1.99 in network app"}},
+		{"a process that listens at the loopback address only", from("n2", "web.2", "10.0.1.11:82", lb.TCP),
+			[]string{"refused n1/web.1 10.0.1.11:82 from 10.0.1.12"}, []string{"listens at 127.0.0.1 only, not at 10.0.1.11"}},
+		{"published port from anywhere", anyone,
+			[]string{"delivered n1/web.1 10.0.0.11:80 from invalid IP", "delivered n2/web.2 10.0.0.12:80 from invalid IP"},
+			[]string{"the client's source is kept: the reply returns by n1", "inet shoal_nat forward4", "inet shoal_lb port4", "fdb vx4096"}},
+		{"ping a virtual address", ping("web.1", "10.0.1.2"),
+			[]string{"delivered n1/web.1 10.0.1.11:0 from 10.0.1.11", "delivered n2/web.2 10.0.1.12:0 from 10.0.1.11"}, []string{"answers pings"}},
+		{"ping a node", ping("", "10.77.0.2"), []string{"delivered n2 10.77.0.2:0 from 10.77.0.1"}, []string{"answers pings"}},
 		{"no such namespace", from("n9", "x", "10.0.1.2:80", lb.TCP), []string{"unknown  10.0.1.2:80 from invalid IP"}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) { check(t, world(), row.p, row.want, row.words) })
@@ -149,7 +160,7 @@ func check(t *testing.T, w World, p Packet, want, words []string) {
 		got = append(got, string(path.Verdict)+" "+path.At+" "+path.Dst.String()+" from "+path.Src.String())
 		text = append(text, path.Reason)
 		for _, h := range path.Hops {
-			text = append(text, h.Where+": "+h.Rule+": "+h.Result)
+			text = append(text, h.Where+": "+h.Table+": "+h.Rule+": "+h.Result)
 		}
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
@@ -184,4 +195,13 @@ func TestHidden(t *testing.T) {
 	check(t, w, Packet{Node: "n1", Arrives: true, Src: addr("10.77.0.9"), Dst: port("10.77.0.1:8080"), Protocol: lb.TCP},
 		[]string{"delivered n1/web.1 10.0.0.11:80 from 169.254.64.1", "delivered n2/web.2 10.0.0.12:80 from 169.254.64.1"},
 		[]string{"masquerade: balanced here: source 10.77.0.9 becomes 169.254.64.1"})
+}
+
+// TestPingOfIPVS: IPVS takes no pings, so the front answers itself.
+func TestPingOfIPVS(t *testing.T) {
+	w := world()
+	for i := range w.Namespaces {
+		w.Namespaces[i].Balancer = "ipvs"
+	}
+	check(t, w, from("n1", "web.1", "10.0.1.2:0", Ping), []string{"delivered n1/web.1 10.0.1.2:0 from 10.0.1.11"}, []string{"inet shoal_ipvs ping"})
 }

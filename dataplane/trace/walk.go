@@ -61,9 +61,17 @@ func (n *Namespace) where() string {
 }
 
 // note returns the walk with one hop more.
-func (w walk) note(rule, result string) walk {
-	w.hops = append(slices.Clip(w.hops), Hop{Where: w.at.where(), Rule: rule, Result: result})
+func (w walk) note(table, rule, result string) walk {
+	w.hops = append(slices.Clip(w.hops), Hop{Where: w.at.where(), Table: table, Rule: rule, Result: result})
 	return w
+}
+
+// target is where the packet goes, with the port if it has one.
+func (w walk) target() string {
+	if w.proto == Ping {
+		return w.dst.Addr().String()
+	}
+	return w.dst.String()
 }
 
 func (t *tracer) end(w walk, v Verdict, reason string) {
@@ -92,7 +100,7 @@ func (t *tracer) send(w walk) {
 	if !w.src.IsValid() && !w.at.owns(w.dst.Addr()) {
 		link, route, ok := w.at.route(w.dst.Addr())
 		if !ok {
-			t.end(w.note("routes", "none to "+w.dst.Addr().String()), NoRoute, fmt.Sprintf("%s has no route to %s: it is on no network with it", w.at.where(), w.dst.Addr()))
+			t.end(w.note(routes, "none", "to "+w.dst.Addr().String()), NoRoute, fmt.Sprintf("%s has no route to %s: it is on no network with it", w.at.where(), w.dst.Addr()))
 			return
 		}
 		w.src = w.at.source(link, route, w.dst.Addr())
@@ -101,7 +109,7 @@ func (t *tracer) send(w walk) {
 	}
 	for _, r := range w.at.Translation.Redirects {
 		if r.Protocol == w.proto && r.From == w.dst {
-			w = w.note(fmt.Sprintf("redirect %s/%s", r.From, r.Protocol), "to "+r.To.String())
+			w = w.note(natMap("redirect", r.To.Addr()), fmt.Sprintf("redirect %s/%s", r.From, r.Protocol), "to "+r.To.String())
 			w.dst = r.To
 			break
 		}
@@ -124,7 +132,7 @@ func (t *tracer) translate(w walk) {
 	if w.at.owns(w.dst.Addr()) && w.dst.Addr() != netip.IPv6Loopback() {
 		for _, f := range w.at.Translation.Forwards {
 			if f.Protocol == w.proto && f.Port == w.dst.Port() && f.To.Addr().Is4() == w.dst.Addr().Is4() {
-				w = w.note(fmt.Sprintf("forward %d/%s%s", f.Port, f.Protocol, named(f.Name)), "to "+f.To.String())
+				w = w.note(natMap("forward", f.To.Addr()), fmt.Sprintf("forward %d/%s%s", f.Port, f.Protocol, named(f.Name)), "to "+f.To.String())
 				w.dst = f.To
 				break
 			}
@@ -140,18 +148,22 @@ func (t *tracer) balance(w walk) {
 		t.forward(w)
 		return
 	}
-	rule := "front " + s.Front.String() + named(s.Name)
+	rule, table := "front "+s.Front.String()+named(s.Name), w.at.frontTable(s.Front)
+	if w.proto == Ping && w.at.Balancer == "ipvs" {
+		t.end(w.note("inet shoal_ipvs ping", rule, "answers pings itself"), Delivered, "a ping reaches the front, and none of its tasks")
+		return
+	}
 	eligible := s.Eligible()
 	if len(eligible) == 0 {
 		reason := fmt.Sprintf("service %s has no backend", s.Front)
 		if n := len(s.Backends); n > 0 {
 			reason = fmt.Sprintf("all %d backends of service %s are draining", n, s.Front)
 		}
-		t.end(w.note(rule, "no backend"), Refused, reason)
+		t.end(w.note(table, rule, "no backend"), Refused, reason)
 		return
 	}
 	for i, b := range eligible {
-		next := w.note(rule, fmt.Sprintf("%s picks %s%s, %d of %d", algorithm(s), b, named(b.Task), i+1, len(eligible)))
+		next := w.note(table, rule, fmt.Sprintf("%s picks %s%s, %d of %d", algorithm(s), b, named(b.Task), i+1, len(eligible)))
 		port := w.dst.Port()
 		if b.Port != 0 {
 			port = b.Port
@@ -207,7 +219,7 @@ func (t *tracer) forward(w walk) {
 	}
 	link, route, ok := w.at.route(w.dst.Addr())
 	if !ok {
-		t.end(w.note("routes", "none to "+w.dst.Addr().String()), NoRoute, fmt.Sprintf("%s has no route to %s", w.at.where(), w.dst.Addr()))
+		t.end(w.note(routes, "none", "to "+w.dst.Addr().String()), NoRoute, fmt.Sprintf("%s has no route to %s", w.at.where(), w.dst.Addr()))
 		return
 	}
 	w = w.hide(link, route)
@@ -216,7 +228,7 @@ func (t *tracer) forward(w walk) {
 		next = route.Via
 	}
 	if link.HasPeer {
-		t.cross(w.note("route "+route.Dest.String()+" dev "+link.Name, "to the other end"), link)
+		t.cross(w.note(routes, route.String(), "to the other end"), link)
 		return
 	}
 	if link.Network == "" {
@@ -228,10 +240,10 @@ func (t *tracer) forward(w walk) {
 
 // hide replaces the source where the namespace masquerades.
 func (w walk) hide(link Interface, route Route) walk {
-	why := ""
+	why, table := "", NATTable+" postrouting"
 	switch {
 	case w.masquerade:
-		why = "balanced here"
+		why, table = "balanced here", w.at.hideTable()
 	case w.loopback && !w.dst.Addr().IsLoopback():
 		why = "loopback source"
 	}
@@ -241,10 +253,14 @@ func (w walk) hide(link Interface, route Route) walk {
 		}
 	}
 	own := w.at.source(link, route, w.dst.Addr())
-	keeps := w.balanced && !w.masquerade && w.src.IsValid() && !w.at.owns(w.src)
+	keeps := w.balanced && !w.masquerade && !(w.src.IsValid() && w.at.owns(w.src))
 	w.masquerade, w.loopback, w.balanced = false, false, false
 	if keeps && why == "" {
-		return w.note("source "+w.src.String()+" kept", "the reply returns by "+w.at.Node)
+		source := "the client's source"
+		if w.src.IsValid() {
+			source = "source " + w.src.String()
+		}
+		return w.note("", source+" is kept", "the reply returns by "+w.at.Node)
 	}
 	if why == "" || !own.IsValid() || own == w.src {
 		return w
@@ -252,21 +268,35 @@ func (w walk) hide(link Interface, route Route) walk {
 	from := w.src
 	w.src = own
 	if !from.IsValid() {
-		return w.note("masquerade: "+why, "source becomes "+own.String())
+		return w.note(table, "masquerade: "+why, "source becomes "+own.String())
 	}
-	return w.note("masquerade: "+why, fmt.Sprintf("source %s becomes %s", from, own))
+	return w.note(table, "masquerade: "+why, fmt.Sprintf("source %s becomes %s", from, own))
 }
 
 func (t *tracer) deliver(w walk) {
-	if w.at.Listens == nil || w.proto == lb.Any {
-		t.end(w.note("local address", "delivered to "+w.dst.String()), Delivered, "")
+	end := func(result string, v Verdict, reason string) {
+		t.end(w.note("sockets", "local address", result), v, reason)
+	}
+	switch {
+	case w.proto == Ping:
+		end("answers pings", Delivered, "")
+		return
+	case w.at.Listens == nil || slices.ContainsFunc(w.at.Listens, func(l Listen) bool { return l.takes(w.dst, w.proto) }):
+		end("delivered to "+w.dst.String(), Delivered, "")
 		return
 	}
-	if slices.Contains(w.at.Listens, Listen{w.proto, w.dst.Port()}) {
-		t.end(w.note("local address", "delivered to "+w.dst.String()), Delivered, "")
-		return
+	port := fmt.Sprintf("%d/%s", w.dst.Port(), w.proto)
+	for _, l := range w.at.Listens {
+		if l.Protocol == w.proto && l.Port == w.dst.Port() {
+			end("nobody listens", Refused, fmt.Sprintf("in %s the process on %s listens at %s only, not at %s", w.at.where(), port, l.Addr, w.dst.Addr()))
+			return
+		}
 	}
-	t.end(w.note("local address", "nobody listens"), Refused, fmt.Sprintf("nothing listens on %d/%s in %s", w.dst.Port(), w.proto, w.at.where()))
+	reason := fmt.Sprintf("nothing listens on %s in %s", port, w.at.where())
+	if w.at.Path == "" && w.at.Name == "" {
+		reason += ", and no service publishes that port"
+	}
+	end("nobody listens", Refused, reason)
 }
 
 // cross takes a point-to-point link to another namespace of the node.
@@ -286,7 +316,7 @@ func (t *tracer) outside(w walk, link Interface, route Route, next netip.Addr) {
 	for i := range t.world.Namespaces {
 		n := &t.world.Namespaces[i]
 		if n.Node == w.at.Node && n != w.at && n.Path != w.at.Path && n.owns(next) && (route.Via.IsValid() || n.Path != "") {
-			w = w.note("route "+route.Dest.String()+" dev "+link.Name, "to "+n.where())
+			w = w.note(routes, route.String(), "to "+n.where())
 			w.at = n
 			t.arrive(w)
 			return
@@ -295,20 +325,20 @@ func (t *tracer) outside(w walk, link Interface, route Route, next netip.Addr) {
 	for i := range t.world.Namespaces {
 		n := &t.world.Namespaces[i]
 		if n.Path == "" && n.Node != w.at.Node && n.owns(next) && w.at.Path == "" {
-			w = w.note("route "+route.Dest.String()+" dev "+link.Name, "to node "+n.Node)
+			w = w.note(routes, route.String(), "to node "+n.Node)
 			w.at = n
 			t.arrive(w)
 			return
 		}
 	}
-	t.end(w.note("route "+route.Dest.String()+" dev "+link.Name, "next is "+next.String()), Left, "nothing known has "+next.String())
+	t.end(w.note(routes, route.String(), "next is "+next.String()), Left, "nothing known has "+next.String())
 }
 
 // overlay is the network's bridge: a local endpoint, or the entry of a remote one.
 func (t *tracer) overlay(w walk, link Interface, next netip.Addr) {
 	node := w.at.Node
 	if n := t.endpoint(node, link.Network, next); n != nil {
-		w = w.note("network "+t.networkName(node, link.Network), "local endpoint "+next.String())
+		w = w.note("bridge br0", "network "+t.networkName(node, link.Network), "local endpoint "+next.String())
 		w.at = n
 		t.arrive(w)
 		return
@@ -320,12 +350,12 @@ func (t *tracer) overlay(w walk, link Interface, next netip.Addr) {
 	}
 	at := slices.IndexFunc(network.Peers, func(p Peer) bool { return p.Addr == next })
 	if at < 0 {
-		t.end(w.note("network "+t.networkName(node, link.Network), "no entry for "+next.String()), NoRoute,
+		t.end(w.note(fmt.Sprintf("fdb vx%d", network.VNI), "network "+t.networkName(node, link.Network), "no entry for "+next.String()), NoRoute,
 			fmt.Sprintf("node %s knows no endpoint %s in network %s", node, next, t.networkName(node, link.Network)))
 		return
 	}
 	peer := network.Peers[at]
-	w = w.note(fmt.Sprintf("neighbour %s lladdr %s, fdb dst %s", peer.Addr, peer.MAC, peer.VTEP), fmt.Sprintf("VXLAN %d to %s%s", network.VNI, peer.VTEP, named(peer.VTEPNode)))
+	w = w.note(fmt.Sprintf("fdb vx%d", network.VNI), fmt.Sprintf("neighbour %s lladdr %s, fdb dst %s", peer.Addr, peer.MAC, peer.VTEP), fmt.Sprintf("VXLAN %d to %s%s", network.VNI, peer.VTEP, named(peer.VTEPNode)))
 	far := t.endpoint(peer.VTEPNode, link.Network, next)
 	if far == nil {
 		t.end(w, Unknown, fmt.Sprintf("what node %s does with it is not known here", peer.VTEP))

@@ -9,9 +9,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi"
-	"shoal/control/dockerapi/wire"
 	"shoal/control/store"
-	"shoal/node/netview"
 )
 
 // clusterAPI is the cluster's half of the Docker API, on this node's manager.
@@ -96,26 +94,4 @@ func (localNetworks) List() []network.Inspect {
 		}})
 	}
 	return out
-}
-
-// mountViews adds what netctl asks for.
-func (d *Daemon) mountViews(rt *wire.Router) {
-	netview.Mount(rt, func() *netview.Sources {
-		m := d.current()
-		if m == nil {
-			return nil
-		}
-		m.mu.Lock()
-		n, a := m.net, m.agent
-		m.mu.Unlock()
-		if n == nil {
-			return nil
-		}
-		assigned := a.Assigned()
-		return &netview.Sources{
-			NodeID: m.state.NodeID, Fabric: n.fabric, View: n.table.View, Gossip: n.gossip.Stats,
-			Networks: assigned.Networks, Services: assigned.Services, Nodes: assigned.Nodes,
-			Balancer: d.balancer, Why: d.why, Hides: d.hides,
-		}
-	})
 }

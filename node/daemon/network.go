@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"shoal/dns/server"
 	"shoal/node/agent"
 	"shoal/node/fabric"
+	"shoal/node/peer"
 	"shoal/node/plan"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/gossip"
@@ -41,13 +43,16 @@ const restoreTimeout = 15 * time.Second
 
 // overlayMember is a member's part in the network: table, gossip and fabric.
 type overlayMember struct {
-	d        *Daemon
-	self     plan.Self
-	table    *endpoint.Table
-	gossip   *gossip.Gossip
-	fabric   *fabric.Fabric
-	kernel   *rtnl.Kernel
-	names    *server.Server
+	d      *Daemon
+	self   plan.Self
+	table  *endpoint.Table
+	gossip *gossip.Gossip
+	fabric *fabric.Fabric
+	kernel *rtnl.Kernel
+	names  *server.Server
+	// asked answers other nodes' questions about this one's network, ask asks them.
+	asked    *peer.Server
+	ask      *peer.Client
 	assigned atomic.Pointer[agent.Agent]
 }
 
@@ -73,9 +78,11 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 		return nil, errors.Join(err, n.kernel.Close())
 	}
 	n.table.Hold()
+	n.asked = peer.NewServer(m.d.peerRouter(), n.admit, m.d.cfg.Logger)
 	if err := n.startGossip(m, cluster); err != nil {
-		return nil, errors.Join(err, n.kernel.Close())
+		return nil, errors.Join(err, n.asked.Close(), n.kernel.Close())
 	}
+	n.ask = peer.NewClient(n.gossip.Dial)
 	n.publishSelf()
 	return n, nil
 }
@@ -111,8 +118,17 @@ func (n *overlayMember) startGossip(m *member, cluster *api.Cluster) error {
 		NodeID: m.state.NodeID, Name: m.d.cfg.Hostname, Bind: netip.AddrPortFrom(addr.Addr(), gossipPort),
 		Keys: cluster.GossipKeys, ServerTLS: ca.MutualServerConfig(m.source), ClientTLS: ca.MutualClientConfig(m.source),
 		Table: n.table, Profile: profile, MembersChanged: n.fabric.Trigger, Logger: m.d.cfg.Logger,
+		Others: map[string]func(*tls.Conn){peer.Protocol: n.asked.Take},
 	})
 	return err
+}
+
+// admit refuses nodes whose certificate is good but who were removed since.
+func (n *overlayMember) admit(nodeID string) error {
+	if a := n.assigned.Load(); a == nil || a.Assigned().Nodes[nodeID] == nil {
+		return api.Errorf(api.Forbidden, "node %s is not in this cluster any more", nodeID)
+	}
+	return nil
 }
 
 // publishSelf writes the node's own record: where its routing mesh answers.
@@ -253,5 +269,6 @@ func (n *overlayMember) close(leaving bool) error {
 		defer cancel()
 		errs = append(errs, n.fabric.Clear(ctx))
 	}
-	return errors.Join(append(errs, n.gossip.Shutdown(), n.kernel.Close())...)
+	n.ask.Close()
+	return errors.Join(append(errs, n.gossip.Shutdown(), n.asked.Close(), n.kernel.Close())...)
 }

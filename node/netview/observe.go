@@ -2,6 +2,8 @@ package netview
 
 import (
 	"bufio"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -74,26 +76,46 @@ func listens() ([]trace.Listen, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, port := range parsePorts(string(raw), f.state) {
-			out = append(out, trace.Listen{Protocol: f.protocol, Port: port})
+		for _, at := range parseSockets(string(raw), f.state) {
+			l := trace.Listen{Protocol: f.protocol, Port: at.Port()}
+			if !at.Addr().IsUnspecified() {
+				l.Addr = at.Addr()
+			}
+			out = append(out, l)
 		}
 	}
 	return out, nil
 }
 
-// parsePorts reads the local ports of the sockets in a state from a file of
+// parseSockets reads the local ends of the sockets in a state from a file of
 // proc(5) under net/: "sl local_address rem_address st …", addresses in hex.
-func parsePorts(text, state string) []uint16 {
-	var out []uint16
+func parseSockets(text, state string) []netip.AddrPort {
+	var out []netip.AddrPort
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		f := strings.Fields(lines.Text())
 		if len(f) < 4 || f[3] != state {
 			continue
 		}
-		_, hex, ok := strings.Cut(f[1], ":")
-		if port, err := strconv.ParseUint(hex, 16, 16); ok && err == nil {
-			out = append(out, uint16(port))
+		addrText, portText, _ := strings.Cut(f[1], ":")
+		port, err := strconv.ParseUint(portText, 16, 16)
+		addr, ok := procAddr(addrText)
+		if ok && err == nil {
+			out = append(out, netip.AddrPortFrom(addr, uint16(port)))
 		}
 	}
 	return out
+}
+
+// procAddr reads an address as proc(5) prints it: words of four bytes, each as a
+// number in the machine's order.
+func procAddr(text string) (netip.Addr, bool) {
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw)%4 != 0 {
+		return netip.Addr{}, false
+	}
+	for i := 0; i < len(raw); i += 4 {
+		binary.NativeEndian.PutUint32(raw[i:], binary.BigEndian.Uint32(raw[i:]))
+	}
+	a, ok := netip.AddrFromSlice(raw)
+	return a.Unmap(), ok
 }

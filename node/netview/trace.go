@@ -1,11 +1,12 @@
 package netview
 
 import (
+	"context"
 	"fmt"
-	"iter"
-	"net"
+	"maps"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,109 +20,278 @@ import (
 // Route is the answer to a trace: what was asked, how the name was understood,
 // and every way the packet may take.
 type Route struct {
+	// Node is the name of the node that the packet starts at, or arrives at.
+	Node     string
 	From, To string
+	// Protocol is "tcp", "udp", "sctp", or "ping".
+	Protocol string
 	// Name says what the destination's name gave, "" when it was an address.
 	Name  string `json:",omitempty"`
 	Paths []trace.Path
+	// Notes say what could not be found out.
+	Notes []string `json:",omitempty"`
 }
 
-// Trace answers where a packet goes. The query has from (a task of this node,
-// "host", or an outside address), to (name or address, with a port) and protocol.
-func (s *Sources) Trace(q url.Values) (Route, error) {
-	out := Route{From: q.Get("from"), To: q.Get("to")}
-	p := trace.Packet{Node: s.node(s.NodeID), Protocol: lb.Protocol(q.Get("protocol"))}
-	switch p.Protocol {
-	case lb.TCP, lb.UDP, lb.SCTP:
-	default:
-		return out, api.Errorf(api.Invalid, "protocol %q: choose tcp, udp or sctp", p.Protocol)
-	}
-	task, err := s.sender(&p, out.From)
+// ping is the word for a packet without ports.
+const ping = "ping"
+
+// Trace answers where a packet goes. The query has from (a task by name, id or
+// container id, a node, "host", "outside" or an outside address), to (name or
+// address, with or without a port), protocol ("" for TCP with a port and a ping
+// without) and entry (the node that
+// an outsider reaches).
+func (s *Sources) Trace(ctx context.Context, q url.Values) (Route, error) {
+	o, err := s.origin(q)
 	if err != nil {
+		return Route{}, err
+	}
+	if o.node != s.NodeID {
+		return s.traceElsewhere(ctx, o, q)
+	}
+	out := Route{Node: s.node(s.NodeID), From: q.Get("from"), To: q.Get("to")}
+	p := trace.Packet{Node: out.Node, Arrives: o.outside, Src: o.addr}
+	if o.task != nil {
+		p.Namespace = o.task.Namespace
+	}
+	if p.Protocol, out.Protocol, err = protocol(q); err != nil {
 		return out, err
 	}
-	if p.Dst, out.Name, err = s.destination(task, out.To); err != nil {
+	var unknown *trace.Path
+	if p.Dst, out.Name, unknown, err = s.destination(o, out.To); err != nil {
 		return out, err
 	}
-	o, err := s.observe()
-	if err != nil {
+	if unknown != nil {
+		out.Paths = []trace.Path{*unknown}
+		return out, nil
+	}
+	w := &walker{s: s, packet: p, parts: map[string]Part{}, mute: map[string]error{}}
+	if err := w.walk(ctx); err != nil {
 		return out, err
 	}
-	out.Paths = trace.Trace(s.world(o), p)
+	out.Paths, out.Notes = s.explain(o, w.paths), w.notes()
 	return out, nil
 }
 
-// sender reads where the packet comes from.
-func (s *Sources) sender(p *trace.Packet, from string) (*plan.Local, error) {
-	if from == "host" {
-		return nil, nil
+// traceElsewhere passes the question on to the node that can answer it.
+func (s *Sources) traceElsewhere(ctx context.Context, o origin, q url.Values) (out Route, err error) {
+	from, name := q.Get("from"), s.node(o.node)
+	switch {
+	case q.Has(relayed):
+		return out, api.Errorf(api.NotFound, "%s is not on this node any more but on %s: ask again", from, name)
+	case s.Peers == nil:
+		return out, api.Errorf(api.Unavailable, "%s is on node %s, and this node cannot ask it", from, name)
 	}
-	if a, err := netip.ParseAddr(from); err == nil {
-		p.Arrives, p.Src = true, a
-		return nil, nil
+	q = pass(q)
+	if !o.outside && o.name == "" {
+		q.Set("from", "host")
 	}
-	for _, l := range s.Fabric.Locals() {
-		if name := plan.TaskName(l.Task); from == name || from == l.Task.ID || from == name+"."+l.Task.ID {
-			p.Namespace = l.Namespace
-			return &l, nil
-		}
+	if o.outside {
+		q.Set("entry", o.node)
 	}
-	for _, e := range s.Endpoints() {
-		if e.Task == from {
-			return nil, api.Errorf(api.Invalid, "task %s is on node %s: ask that node's shoald", from, e.Node)
-		}
+	if err := s.Peers.Get(ctx, o.node, "/shoal/trace", q, &out); err != nil {
+		return out, api.Errorf(api.KindOf(err), "%s is on node %s: %w", from, name, err)
 	}
-	return nil, api.Errorf(api.NotFound, "no task %q on this node: give a task (web.3), \"host\", or an address outside", from)
+	out.From = from
+	return out, nil
 }
 
-// destination reads an address or, as the sender's name server would, a name.
-func (s *Sources) destination(from *plan.Local, to string) (netip.AddrPort, string, error) {
-	host, portText, err := net.SplitHostPort(to)
+// protocol reads what kind of packet it is.
+func protocol(q url.Values) (lb.Protocol, string, error) {
+	_, port := splitPort(q.Get("to"))
+	switch p := q.Get("protocol"); {
+	case p == "" && port == "", p == ping && port == "":
+		return trace.Ping, ping, nil
+	case p == "":
+		return lb.TCP, string(lb.TCP), nil
+	case p == ping:
+		return "", "", api.Errorf(api.Invalid, "a ping goes to no port: leave out :%s", port)
+	case p != "tcp" && p != "udp" && p != "sctp":
+		return "", "", api.Errorf(api.Invalid, "protocol %q: choose tcp, udp, sctp or ping", p)
+	case port == "":
+		return "", "", api.Errorf(api.Invalid, "%s goes to a port: say which, as in %s:80", p, q.Get("to"))
+	default:
+		return lb.Protocol(p), p, nil
+	}
+}
+
+// walker walks with what this node knows, then asks the nodes that the packet
+// reaches what they do with it, and walks again.
+type walker struct {
+	s      *Sources
+	packet trace.Packet
+	paths  []trace.Path
+	parts  map[string]Part
+	mute   map[string]error // nodes that did not answer
+}
+
+// roundsMax bounds how often new nodes come into sight.
+const roundsMax = 4
+
+func (w *walker) walk(ctx context.Context) error {
+	o, err := w.s.observe()
 	if err != nil {
-		host, portText = to, ""
+		return err
 	}
-	port := uint64(0)
-	if portText != "" {
-		if port, err = strconv.ParseUint(portText, 10, 16); err != nil {
-			return netip.AddrPort{}, "", api.Errorf(api.Invalid, "port %q is not a number from 1 to 65535", portText)
+	for range roundsMax {
+		w.paths = trace.Trace(w.s.world(o, w.parts), w.packet)
+		reached := w.reached()
+		if len(reached) == 0 || w.s.Peers == nil {
+			return nil
 		}
+		answers, errs := ask[Part](ctx, w.s.Peers, reached, "/shoal/part", nil)
+		maps.Copy(w.parts, answers)
+		maps.Copy(w.mute, errs)
 	}
-	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return netip.AddrPortFrom(a, uint16(port)), "", nil
-	}
-	a, note, err := s.lookup(from, host)
-	return netip.AddrPortFrom(a, uint16(port)), note, err
+	return nil
 }
 
-func (s *Sources) lookup(from *plan.Local, name string) (netip.Addr, string, error) {
-	if from == nil {
-		for _, n := range s.Nodes {
-			if n.Description.Hostname == name && n.DataPathAddr.IsValid() {
-				return n.DataPathAddr, fmt.Sprintf("node %s is at %s", name, n.DataPathAddr), nil
+// reached are the other nodes on the ways that were not asked yet.
+func (w *walker) reached() []string {
+	ids := map[string]bool{}
+	for _, p := range w.paths {
+		for _, h := range append(slices.Clip(p.Hops), trace.Hop{Where: p.At}) {
+			name, _, _ := strings.Cut(h.Where, "/")
+			id, err := w.s.nodeID(name)
+			_, known := w.parts[id]
+			if err == nil && id != w.s.NodeID && !known && w.mute[id] == nil {
+				ids[id] = true
 			}
 		}
-		return netip.Addr{}, "", api.Errorf(api.NotFound, "%q is no node: from outside a task, give an address or a node's name", name)
 	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+func (w *walker) notes() (out []string) {
+	for _, id := range slices.Sorted(maps.Keys(w.mute)) {
+		out = append(out, fmt.Sprintf("what %s does is taken from its endpoints, for it was not asked: %v", w.s.node(id), w.mute[id]))
+	}
+	return out
+}
+
+// destination reads an address or, as the sender's name server would, a name. A
+// name without an answer ends the way before it begins.
+func (s *Sources) destination(from origin, to string) (netip.AddrPort, string, *trace.Path, error) {
+	host, portText := splitPort(to)
+	port := uint64(0)
+	if portText != "" {
+		var err error
+		if port, err = strconv.ParseUint(portText, 10, 16); err != nil || port == 0 {
+			return netip.AddrPort{}, "", nil, api.Errorf(api.Invalid, "port %q is not a number from 1 to 65535", portText)
+		}
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return netip.AddrPortFrom(a.Unmap(), uint16(port)), "", nil, nil
+	}
+	if from.task == nil {
+		id, err := s.nodeID(host)
+		if err != nil || !s.Nodes[id].DataPathAddr.IsValid() {
+			return netip.AddrPort{}, "", nil, api.Errorf(api.NotFound, "%q is no node: names of services are for tasks; give an address or a node's name", host)
+		}
+		a := s.Nodes[id].DataPathAddr
+		return netip.AddrPortFrom(a, uint16(port)), fmt.Sprintf("node %s is at %s", host, a), nil, nil
+	}
+	a, note, reason := s.lookup(from.task, host)
+	if reason != "" {
+		at := s.node(s.NodeID) + "/" + from.name
+		return netip.AddrPort{}, "", &trace.Path{Verdict: trace.NoName, Reason: reason, At: at, Hops: []trace.Hop{
+			{Where: at, Table: "names", Rule: host, Result: "no address"},
+		}}, nil
+	}
+	return netip.AddrPortFrom(a, uint16(port)), note, nil, nil
+}
+
+// lookup asks for a name as the task would. The reason says why there is no
+// address.
+func (s *Sources) lookup(from *plan.Local, name string) (a netip.Addr, note, reason string) {
 	var networks, names []string
 	for _, a := range from.Task.NetworksAttachments {
-		networks, names = append(networks, a.Network.ID), append(names, s.network(a.Network.ID))
+		networks = append(networks, a.Network.ID)
+		if !a.Network.Spec.Ingress {
+			names = append(names, s.network(a.Network.ID))
+		}
 	}
 	addrs, known := zone.Build(s.Fabric.Wish().Zone).Addrs(networks, name)
 	switch {
-	case !known:
-		return netip.Addr{}, "", api.Errorf(api.NotFound, "nothing called %q on the networks of %s (%s): the task's name server would ask outside",
-			name, plan.TaskName(from.Task), strings.Join(names, ", "))
-	case len(addrs) == 0:
-		return netip.Addr{}, "", api.Errorf(api.NotFound, "%q has no address now: no task of it takes connections", name)
+	case known && len(addrs) > 0:
+		return addrs[0], fmt.Sprintf("name %s gives %v", name, addrs), ""
+	case known:
+		return a, "", fmt.Sprintf("%q has no address now: no task of it takes connections", name)
 	}
-	return addrs[0], fmt.Sprintf("name %s gives %v", name, addrs), nil
+	on := "on no overlay network"
+	if len(names) > 0 {
+		on = "on " + strings.Join(names, ", ")
+	}
+	for _, e := range s.Endpoints() {
+		if e.Service != "" && (e.Service == name || e.Task == name) && !slices.Contains(names, e.Network) && !s.ingress(e.Network) {
+			return a, "", fmt.Sprintf("%q is on network %s, but %s is %s", name, e.Network, plan.TaskName(from.Task), on)
+		}
+	}
+	return a, "", fmt.Sprintf("%s is %s, and nothing there is called %q: its name server asks outside", plan.TaskName(from.Task), on, name)
 }
 
-func mapKeys[V any](m map[string]V) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
+// ingress says whether a network is the routing mesh's own.
+func (s *Sources) ingress(name string) bool {
+	for _, n := range s.Networks {
+		if n.Spec.Name == name {
+			return n.Spec.Ingress
+		}
+	}
+	return false
+}
+
+// explain gives ways that end nowhere the reason that only the whole cluster's
+// networks tell.
+func (s *Sources) explain(from origin, paths []trace.Path) []trace.Path {
+	on := map[string]bool{}
+	if from.task != nil {
+		for _, a := range from.task.Task.NetworksAttachments {
+			on[s.network(a.Network.ID)] = true
+		}
+	}
+	who := s.node(from.node)
+	if from.outside {
+		who = "a client outside"
+	}
+	if from.name != "" {
+		who = from.name
+	}
+	for i := range paths {
+		p := &paths[i]
+		if p.Verdict != trace.Left && p.Verdict != trace.NoRoute {
+			continue
+		}
+		if owner, network := s.whose(p.Dst.Addr()); network != "" && !on[network] {
+			p.Reason = fmt.Sprintf("%s is %s on network %s, and %s is not on that network", p.Dst.Addr(), owner, network, who)
+		}
+	}
+	return paths
+}
+
+// whose says what an address of an overlay network belongs to.
+func (s *Sources) whose(a netip.Addr) (owner, network string) {
+	for _, e := range s.Endpoints() {
+		if slices.Contains(e.Addrs, a) {
+			return e.Task, e.Network
+		}
+	}
+	for _, svc := range s.Services {
+		for _, v := range svc.Endpoint.VirtualIPs {
+			if v.Addr.Addr() == a {
+				return "the virtual address of " + svc.Spec.Name, s.network(v.NetworkID)
 			}
 		}
 	}
+	for _, n := range s.Networks {
+		if n.IPAMOptions == nil {
+			continue
+		}
+		for _, c := range n.IPAMOptions.Configs {
+			if c.Subnet.Contains(a) {
+				return "an address that nobody has", n.Spec.Name
+			}
+		}
+	}
+	return "", ""
 }
+
+func mapKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

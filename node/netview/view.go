@@ -36,6 +36,11 @@ type Sources struct {
 	// Hides says why this node's kernel cannot let clients of published ports keep
 	// their address; nil when it can.
 	Hides error
+	// Peers asks the other nodes; nil where there is no way to them.
+	Peers Peers
+	// NetworkName names networks that the managers did not tell this node of; nil
+	// where nobody here knows more.
+	NetworkName func(id string) string
 }
 
 // Endpoint is one endpoint on one network.
@@ -110,6 +115,11 @@ func state(s endpoint.State) string {
 func (s *Sources) network(id string) string {
 	if n := s.Networks[id]; n != nil {
 		return n.Spec.Name
+	}
+	if s.NetworkName != nil {
+		if name := s.NetworkName(id); name != "" {
+			return name
+		}
 	}
 	return id
 }
@@ -190,6 +200,13 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 			if s == nil {
 				return api.Errorf(api.Unavailable, "this node is in no cluster, so it has no network to show")
 			}
+			other, err := s.elsewhere(r.URL.Query())
+			if err != nil {
+				return err
+			}
+			if other != "" {
+				return s.relay(w, r, other)
+			}
 			out, err := show(r, s)
 			if err != nil {
 				return err
@@ -206,5 +223,6 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 		differences, err := s.Fabric.Drift(r.Context())
 		return Drift{Loop: s.Fabric.Status(), Differences: differences}, err
 	})
-	view("trace", func(r *http.Request, s *Sources) (any, error) { return s.Trace(r.URL.Query()) })
+	view("trace", func(r *http.Request, s *Sources) (any, error) { return s.Trace(r.Context(), r.URL.Query()) })
+	view("part", func(_ *http.Request, s *Sources) (any, error) { return s.part() })
 }

@@ -21,23 +21,34 @@ type observed struct {
 	listens map[string][]trace.Listen
 }
 
-// world describes the cluster as this node sees it: itself in full, the others
-// by their endpoints and by the routing mesh, which is the same on every node.
-func (s *Sources) world(o observed) trace.World {
-	b := worldBuilder{s: s, o: o, wish: s.Fabric.Wish(), records: s.View().All(), balance: map[string]lb.Desired{}, translation: map[string]lb.Translation{}}
+// world describes the cluster as this node sees it: itself in full, nodes that
+// were asked as they answered, the others by their endpoints and by the routing
+// mesh, which is the same on every node.
+func (s *Sources) world(o observed, parts map[string]Part) trace.World {
+	b := s.builder(o)
+	b.self()
+	for _, owner := range s.View().Owners() {
+		part, asked := parts[owner]
+		switch {
+		case asked:
+			b.w.Namespaces = append(b.w.Namespaces, part.Namespaces...)
+			b.w.Networks = append(b.w.Networks, part.Networks...)
+		case owner != s.NodeID:
+			b.other(owner)
+		}
+	}
+	return b.w
+}
+
+func (s *Sources) builder(o observed) *worldBuilder {
+	b := &worldBuilder{s: s, o: o, wish: s.Fabric.Wish(), records: s.View().All(), balance: map[string]lb.Desired{}, translation: map[string]lb.Translation{}}
 	for _, d := range b.wish.Balancers {
 		b.balance[d.Namespace] = d
 	}
 	for _, t := range b.wish.Translations {
 		b.translation[t.Namespace] = t
 	}
-	b.self()
-	for _, owner := range s.View().Owners() {
-		if owner != s.NodeID {
-			b.other(owner)
-		}
-	}
-	return b.w
+	return b
 }
 
 type worldBuilder struct {
@@ -57,7 +68,7 @@ const meshPath = "mesh"
 func (b *worldBuilder) self() {
 	name := b.s.node(b.s.NodeID)
 	host := trace.Namespace{Node: name, Translation: b.translation[""], Listens: b.o.listens[""]}
-	for _, link := range slices.Sorted(mapKeys(b.o.addrs)) {
+	for _, link := range mapKeys(b.o.addrs) {
 		host.Interfaces = append(host.Interfaces, trace.Interface{Name: link, Addrs: b.o.addrs[link]})
 		host.Routes = append(host.Routes, defaultRoute(link, b.o.addrs[link])...)
 	}
@@ -102,7 +113,7 @@ func (b *worldBuilder) joinMesh(host *trace.Namespace, path string) {
 // meshNamespace is the routing mesh's namespace on some node.
 func (b *worldBuilder) meshNamespace(node, path string, n vxlan.Network, own []netip.Prefix) trace.Namespace {
 	ns := trace.Namespace{
-		Node: node, Path: path, Name: "routing mesh", Balance: b.balance[n.Namespace], Listens: []trace.Listen{},
+		Node: node, Path: path, Name: "routing mesh", Balance: b.balance[n.Namespace], Balancer: b.s.Balancer.Name(), Listens: []trace.Listen{},
 		Interfaces: []trace.Interface{
 			{Name: "br0", Addrs: own, Network: n.ID},
 			{Name: "lb0", Addrs: []netip.Prefix{n.Balancer.PeerAddr}, Peer: "", HasPeer: true},
@@ -136,13 +147,16 @@ func (b *worldBuilder) addNetwork(node string, n vxlan.Network) {
 // addSandbox adds one of this node's tasks.
 func (b *worldBuilder) addSandbox(node string, sb vxlan.Sandbox) {
 	ns := trace.Namespace{
-		Node: node, Path: sb.Namespace, Name: b.taskName(sb.ID), Balance: b.balance[sb.Namespace],
+		Node: node, Path: sb.Namespace, Name: b.taskName(sb.ID), Balance: b.balance[sb.Namespace], Balancer: b.s.Balancer.Name(),
 		Translation: b.translation[sb.Namespace], Listens: b.o.listens[sb.Namespace],
 	}
 	for _, i := range sb.Interfaces {
 		ns.Interfaces = append(ns.Interfaces, trace.Interface{Name: i.Name, Addrs: i.Addrs, Network: i.NetworkID})
 	}
 	for _, r := range sb.Routes {
+		if r.Table != 0 {
+			continue // for replies only
+		}
 		ns.Routes = append(ns.Routes, trace.Route{Dest: r.Dst, Link: r.Interface, Via: r.Via})
 	}
 	b.w.Namespaces = append(b.w.Namespaces, ns)

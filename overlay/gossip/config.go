@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"shoal/overlay/endpoint"
@@ -21,8 +23,13 @@ const (
 	ProtocolPull = "shoal-pull"
 )
 
-// Protocols are all ALPN names of the gossip port.
+// Protocols are the ALPN names that gossip itself speaks at its port.
 func Protocols() []string { return []string{ProtocolGossip, ProtocolPull} }
+
+// protocols are all ALPN names of the port, the handed-on ones last.
+func (c *Config) protocols() []string {
+	return append(Protocols(), slices.Sorted(maps.Keys(c.Others))...)
+}
 
 // Config is what Start needs.
 type Config struct {
@@ -47,6 +54,9 @@ type Config struct {
 	// among them has changed and the table knows who is down. It may take its
 	// time: changes meanwhile are one call.
 	MembersChanged func()
+	// Others take over the connections of nodes of this cluster that ask for a
+	// protocol of theirs at the gossip port, by ALPN name. They must not block.
+	Others map[string]func(*tls.Conn)
 	// Logger gets what people need to know; nil discards it.
 	Logger *slog.Logger
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"time"
 
@@ -146,6 +147,20 @@ func (g *Gossip) call(ctx context.Context, id string, kind byte, body []byte) (b
 	ctx, cancel := context.WithTimeout(ctx, g.pace.StreamTimeout)
 	defer cancel()
 	return g.peers.call(ctx, id, addr, kind, body)
+}
+
+// Dial opens a connection to a live member for one of the protocols that Others
+// names. It ends at that node and no other.
+func (g *Gossip) Dial(ctx context.Context, id, protocol string) (net.Conn, error) {
+	g.mu.Lock()
+	addr, ok := g.alive[id]
+	g.mu.Unlock()
+	if !ok {
+		return nil, fmt.Errorf("connect to node %s: %w", id, errNotAlive)
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.pace.StreamTimeout)
+	defer cancel()
+	return g.net.dial(ctx, protocol, id, addr)
 }
 
 func (g *Gossip) after(d time.Duration) <-chan time.Time { return time.After(d) }

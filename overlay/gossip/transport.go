@@ -49,7 +49,7 @@ var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
 func newTransport(cfg *Config, serve func(*tls.Conn)) (*transport, error) {
 	t := &transport{
-		cfg: cfg, server: serverTLS(cfg.ServerTLS), serve: serve,
+		cfg: cfg, server: serverTLS(cfg.ServerTLS, cfg.protocols()), serve: serve,
 		packetCh: make(chan *memberlist.Packet, packetsQueued),
 		streamCh: make(chan net.Conn),
 		slots:    make(chan struct{}, streamsMax),
@@ -239,6 +239,10 @@ func (t *transport) greet(raw net.Conn) {
 		t.serve(conn)
 		return
 	}
+	if take := t.cfg.Others[state.NegotiatedProtocol]; take != nil {
+		take(conn)
+		return
+	}
 	select {
 	case t.streamCh <- conn:
 	case <-ctx.Done():
@@ -248,9 +252,9 @@ func (t *transport) greet(raw net.Conn) {
 
 // serverTLS offers our protocols, also where the configuration is made anew for
 // every client.
-func serverTLS(base *tls.Config) *tls.Config {
+func serverTLS(base *tls.Config, protocols []string) *tls.Config {
 	c := base.Clone()
-	c.NextProtos = Protocols()
+	c.NextProtos = protocols
 	c.MinVersion = tls.VersionTLS13
 	if perClient := base.GetConfigForClient; perClient != nil {
 		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -259,7 +263,7 @@ func serverTLS(base *tls.Config) *tls.Config {
 				return made, err
 			}
 			made = made.Clone()
-			made.NextProtos = Protocols()
+			made.NextProtos = protocols
 			return made, nil
 		}
 	}
