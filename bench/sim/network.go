@@ -46,7 +46,7 @@ func (d *daemon) startNetwork(cluster *api.Cluster, self *api.Node, epoch uint64
 	}
 	n := &network{d: d, table: endpoint.New(d.h.id, epoch), names: server.New(d.h.logger())}
 	n.self = plan.Self{
-		ID: d.h.id, Number: self.Number, VTEP: d.h.addr, Port: uint16(cluster.DataPathPort), MTU: 1450, GatewayMTU: 1500,
+		ID: d.h.id, Number: self.Number, VTEP: d.h.addr, Port: uint16(cluster.DataPathPort), MTU: 1500, GatewayMTU: 1500,
 		NamespaceDir: "/run/" + d.h.name + "/netns",
 	}
 	dir := filepath.Join(d.h.dir, "network")

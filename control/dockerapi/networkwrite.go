@@ -106,7 +106,8 @@ func checkRequest(req network.CreateRequest) error {
 	case req.IPAM != nil && req.IPAM.Driver != "" && req.IPAM.Driver != "default":
 		return api.Errorf(api.Unimplemented, "IPAM driver %q is not supported by this version", req.IPAM.Driver)
 	}
-	return nil
+	_, err := api.NetworkMTU(req.Options, hasIPv6Subnet(req))
+	return err
 }
 
 func hasIPv6Subnet(req network.CreateRequest) bool {

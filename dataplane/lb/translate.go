@@ -18,9 +18,23 @@ type Translation struct {
 	// Redirects rewrite what a process of the namespace sends to one address
 	// and port (the name server at 127.0.0.11:53).
 	Redirects []Redirect
+	// Passing lists links of the namespace. What is forwarded in or out by one of
+	// them meets the rules that people wrote for it, and TCP connections there
+	// agree on segments that fit the routes both ways. A namespace with such
+	// links keeps people's rules whatever else is translated.
+	Passing []string
+	// Members are the only ones who may send to a port; nil lets everybody.
+	Members *Members
 	// Return sends replies back by the neighbour that their flow came from; nil
 	// where there is nothing but routes to heed.
 	Return *ReturnPath
+}
+
+// Members are those who may send datagrams to a UDP port of the namespace's own
+// addresses; what comes from anyone else is dropped.
+type Members struct {
+	Port  uint16
+	Addrs []netip.Addr
 }
 
 // ReturnPath is how a namespace answers flows that came in by one link through

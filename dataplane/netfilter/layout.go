@@ -23,6 +23,14 @@ type Layout struct {
 	Device string
 	Sets   []nftables.Set
 	Chains []Chain
+	// People begins the names of sets and chains in the table that belong to
+	// people: they are kept as they are, whatever happens to the rest. "" is nobody.
+	People string
+}
+
+// peoples says whether the set or chain of that name belongs to people.
+func (l Layout) peoples(name string) bool {
+	return l.People != "" && strings.HasPrefix(name, l.People)
 }
 
 // Chain is a chain with its rules; one with a nil Hook is called by others.
@@ -108,7 +116,7 @@ func (c *Conn) Intact(l Layout) (intact bool, extraSets, extraChains []string, e
 		switch {
 		case known[s.Name]:
 			found++
-		case !s.Anonymous:
+		case !s.Anonymous && !l.peoples(s.Name):
 			extraSets = append(extraSets, s.Name)
 		}
 	}
@@ -126,6 +134,9 @@ func (c *Conn) Intact(l Layout) (intact bool, extraSets, extraChains []string, e
 			intact = false
 			continue
 		}
+		if l.peoples(want.Name) {
+			continue
+		}
 		same, err := c.sameRules(l, want)
 		if err != nil {
 			return false, nil, nil, err
@@ -133,7 +144,9 @@ func (c *Conn) Intact(l Layout) (intact bool, extraSets, extraChains []string, e
 		intact = intact && same
 	}
 	for name := range present {
-		extraChains = append(extraChains, name)
+		if !l.peoples(name) {
+			extraChains = append(extraChains, name)
+		}
 	}
 	slices.Sort(extraChains)
 	return intact, extraSets, extraChains, nil
@@ -152,8 +165,20 @@ func (c *Conn) sameRules(l Layout, want Chain) (bool, error) {
 		return false, err
 	}
 	return slices.EqualFunc(rules, want.Rules, func(have *nftables.Rule, w Rule) bool {
-		return Comment(have) == w.Comment && len(have.Exprs) == len(w.Exprs)
+		return Comment(have) == w.Comment && len(have.Exprs) == readable(w.Exprs)
 	}), nil
+}
+
+// readable counts the expressions that the nftables library can read back.
+func readable(exprs []expr.Any) (n int) {
+	for _, e := range exprs {
+		switch e.(type) {
+		case *expr.Rt, *expr.Byteorder:
+		default:
+			n++
+		}
+	}
+	return n
 }
 
 // Rules returns the rules of one chain, in order.
@@ -187,9 +212,11 @@ func Comment(r *nftables.Rule) string {
 }
 
 // Replace queues the table anew with the layout's sets, chains and rules,
-// taking away whatever a table of that name held.
+// taking away whatever a table of that name held, but for what is people's.
 func (c *Conn) Replace(l Layout) error {
-	c.drop(l.TableOf())
+	if err := c.empty(l); err != nil {
+		return err
+	}
 	t := c.AddTable(l.TableOf())
 	for i := range l.Sets {
 		if err := c.AddSet(l.Set(l.Sets[i].Name), nil); err != nil {
@@ -207,6 +234,111 @@ func (c *Conn) Replace(l Layout) error {
 		}
 	}
 	return nil
+}
+
+// empty queues the removal of a table, or of all in it that is not people's.
+func (c *Conn) empty(l Layout) error {
+	there, err := false, error(nil)
+	if l.People != "" {
+		there, err = c.exists(l.Table, l.TableOf().Family)
+	}
+	if err != nil {
+		return err
+	}
+	if !there {
+		c.drop(l.TableOf())
+		return nil
+	}
+	chains, sets, err := c.others(l)
+	if err != nil {
+		return err
+	}
+	for _, ch := range chains {
+		c.FlushChain(ch)
+	}
+	for _, ch := range chains {
+		c.DelChain(ch)
+	}
+	for _, s := range sets {
+		c.DelSet(s)
+	}
+	return nil
+}
+
+// others lists the chains and sets of the table that are not people's.
+func (c *Conn) others(l Layout) (chains []*nftables.Chain, sets []*nftables.Set, err error) {
+	all, err := c.ListChainsOfTableFamily(l.TableOf().Family)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list chains of table %s: %w", l.Table, err)
+	}
+	for _, ch := range all {
+		if ch.Table.Name == l.Table && !l.peoples(ch.Name) {
+			chains = append(chains, ch)
+		}
+	}
+	named, err := c.GetSets(l.TableOf())
+	if err != nil {
+		return nil, nil, fmt.Errorf("list sets of table %s: %w", l.Table, err)
+	}
+	for _, s := range named {
+		if !s.Anonymous && !l.peoples(s.Name) {
+			sets = append(sets, s)
+		}
+	}
+	return chains, sets, nil
+}
+
+// Clear takes the layout's table away. Where people have rules in it these stay,
+// and the table with them.
+func (c *Conn) Clear(l Layout) error {
+	theirs, err := c.peoplesRules(l)
+	if err != nil {
+		return err
+	}
+	if !theirs {
+		c.drop(l.TableOf())
+		return c.Flush()
+	}
+	if err := c.empty(l); err != nil {
+		return err
+	}
+	return c.Flush()
+}
+
+// Cleared says whether there is nothing that Clear would take away.
+func (c *Conn) Cleared(l Layout) (bool, error) {
+	if there, err := c.exists(l.Table, l.TableOf().Family); err != nil || !there {
+		return !there, err
+	}
+	theirs, err := c.peoplesRules(l)
+	if err != nil || !theirs {
+		return false, err
+	}
+	chains, sets, err := c.others(l)
+	return len(chains)+len(sets) == 0, err
+}
+
+func (c *Conn) peoplesRules(l Layout) (bool, error) {
+	if l.People == "" {
+		return false, nil
+	}
+	if there, err := c.exists(l.Table, l.TableOf().Family); err != nil || !there {
+		return false, err
+	}
+	chains, err := c.ListChainsOfTableFamily(l.TableOf().Family)
+	if err != nil {
+		return false, fmt.Errorf("list chains of table %s: %w", l.Table, err)
+	}
+	for _, ch := range chains {
+		if ch.Table.Name != l.Table || !l.peoples(ch.Name) {
+			continue
+		}
+		// What the library cannot read are rules too.
+		if rules, err := c.rules(l.TableOf(), ch.Name); err != nil || len(rules) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (ch Chain) in(t *nftables.Table) *nftables.Chain {

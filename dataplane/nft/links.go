@@ -20,6 +20,9 @@ func canonicalTranslation(t lb.Translation) (lb.Translation, error) {
 	if out.Return, err = canonicalReturn(t.Return); err != nil {
 		return out, err
 	}
+	if err := canonicalPassing(&t, &out); err != nil {
+		return out, err
+	}
 	for i := range out.Forwards {
 		f := &out.Forwards[i]
 		f.Name, f.To = netfilter.Clip(f.Name), netip.AddrPortFrom(f.To.Addr().Unmap(), f.To.Port())

@@ -36,6 +36,8 @@ const egressComment = "egress "
 //	prerouting  ports of our own addresses, from outside
 //	output      the same from processes of the namespace, and their redirects
 //	postrouting sources hidden behind our own address
+//	forward     where links are passed: people's own rules, and segments that fit
+//	members     where a port is for members: what others send to it is dropped
 func natLayout(t lb.Translation) netfilter.Layout {
 	l := netfilter.Layout{Table: NATTable}
 	pre := natChain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
@@ -47,6 +49,12 @@ func natLayout(t lb.Translation) netfilter.Layout {
 		out.Rules = append(out.Rules, redirectRule(f), forwardRule(f))
 	}
 	l.Chains = []netfilter.Chain{guardChain(), pre, out, postrouting(t)}
+	if len(t.Passing) > 0 {
+		passing(&l)
+	}
+	if t.Members != nil {
+		members(&l, t.Members.Port)
+	}
 	return l
 }
 
@@ -169,9 +177,8 @@ func (d *Driver) Translate(ctx context.Context, t lb.Translation) (int, error) {
 
 // writeNAT replaces the table, or drops it when nothing is wished.
 func writeNAT(c *netfilter.Conn, t lb.Translation) error {
-	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects) == 0 {
-		c.Drop(NATTable)
-		return c.Flush()
+	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects)+len(t.Passing) == 0 && t.Members == nil {
+		return c.Clear(peoples)
 	}
 	l := natLayout(t)
 	if err := c.Replace(l); err != nil {
@@ -204,15 +211,16 @@ func natElements(t lb.Translation) map[string][]nftables.SetElement {
 			Val: append(r.To.Addr().AsSlice(), netfilter.PortKey(r.To.Port())...),
 		})
 	}
+	passingElements(t, out)
 	return out
 }
 
 // readNAT returns what the table translates, nothing when it is damaged.
 func readNAT(ctx context.Context, c *netfilter.Conn, namespace string) (t lb.Translation, exists, sound bool, err error) {
 	none := lb.Translation{Namespace: namespace}
-	exists, err = c.Exists(NATTable)
-	if err != nil || !exists {
-		return none, exists, false, errors.Join(err, ctx.Err())
+	cleared, err := c.Cleared(peoples)
+	if err != nil || cleared {
+		return none, false, false, errors.Join(err, ctx.Err())
 	}
 	t = none
 	rules, err := c.Rules(NATTable, "postrouting")
@@ -232,6 +240,9 @@ func readNAT(ctx context.Context, c *netfilter.Conn, namespace string) (t lb.Tra
 			t.Masquerade = append(t.Masquerade, lb.Egress{Source: p, Bridge: bridge})
 		}
 	}
+	if err := findPassing(c, &t); err != nil {
+		return none, true, false, err
+	}
 	intact, _, extra, err := c.Intact(natLayout(t))
 	if err != nil || !intact || len(extra) > 0 {
 		return none, true, false, err
@@ -247,6 +258,9 @@ func readNAT(ctx context.Context, c *netfilter.Conn, namespace string) (t lb.Tra
 
 func readElements(c *netfilter.Conn, t *lb.Translation) error {
 	l := natLayout(*t)
+	if err := readPassing(c, l, t); err != nil {
+		return err
+	}
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		elements, err := c.GetSetElements(l.Set(forwards + f.Suffix))
 		if err != nil {
@@ -275,7 +289,7 @@ func readElements(c *netfilter.Conn, t *lb.Translation) error {
 
 // difference counts the objects that are in one but not in the other.
 func difference(a, b lb.Translation) int {
-	return differ(a.Forwards, b.Forwards) + differ(a.Masquerade, b.Masquerade) + differ(a.Redirects, b.Redirects)
+	return differ(a.Forwards, b.Forwards) + differ(a.Masquerade, b.Masquerade) + differ(a.Redirects, b.Redirects) + differPassing(a, b)
 }
 
 func differ[T comparable](a, b []T) int {

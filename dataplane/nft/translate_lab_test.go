@@ -92,11 +92,11 @@ func ask(ns, proto, to string) (string, error) {
 		return "", err
 	}
 	defer c.Close()
-	return talk(c)
+	return talkFor(c, 4*time.Second)
 }
 
-func talk(c net.Conn) (string, error) {
-	c.SetDeadline(time.Now().Add(4 * time.Second))
+func talkFor(c net.Conn, patience time.Duration) (string, error) {
+	c.SetDeadline(time.Now().Add(patience))
 	if c.LocalAddr().Network() == "udp" {
 		if _, err := c.Write([]byte("?")); err != nil {
 			return "", err

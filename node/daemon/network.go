@@ -28,10 +28,6 @@ import (
 // gossipPort is Serf's, TCP and UDP.
 const gossipPort = 7946
 
-// vxlanOverhead is what a VXLAN frame adds to a packet over IPv4: outer IP (20),
-// UDP (8), VXLAN (8) and inner Ethernet header (14), RFC 7348.
-const vxlanOverhead = 50
-
 // firstContact bounds how long a node that comes back waits to hear from the
 // others before it changes what an earlier run left in the kernel: what it does
 // not know yet must not be taken for gone.
@@ -66,12 +62,16 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 	if n.kernel, err = rtnl.New(rtnl.Config{Directory: n.self.NamespaceDir}); err != nil {
 		return nil, err
 	}
+	if n.self.MTU, n.self.GatewayMTU, err = n.kernel.MTUs(dataPath); err != nil {
+		return nil, errors.Join(err, n.kernel.Close())
+	}
 	dir := m.d.path("network")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, errors.Join(err, n.kernel.Close())
 	}
 	n.fabric, err = fabric.New(fabric.Config{
 		Dir: dir, Self: n.self, Overlay: n.kernel, Balancer: m.d.balancer, Translator: nft.New(), Names: n.names,
+		MTUs:     func() (int, int, error) { return n.kernel.MTUs(dataPath) },
 		Assigned: n.lists, View: n.table.View, Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Logger: m.d.cfg.Logger,
 	})
 	if err != nil {
@@ -92,17 +92,12 @@ func (n *overlayMember) setSelf(m *member, cluster *api.Cluster, self *api.Node,
 	if err != nil {
 		return err
 	}
-	mtu, err := rtnl.DataPathMTU(dataPath)
-	if err != nil {
-		return err
-	}
 	if self.Number == 0 {
 		return fmt.Errorf("the managers gave this node no number")
 	}
 	n.self = plan.Self{
 		ID: m.state.NodeID, Number: self.Number, VTEP: dataPath, Port: uint16(cluster.DataPathPort),
-		MTU: mtu - vxlanOverhead, GatewayMTU: mtu, NamespaceDir: dir,
-		HidesClients: m.d.hides != nil,
+		NamespaceDir: dir, HidesClients: m.d.hides != nil,
 	}
 	return nil
 }

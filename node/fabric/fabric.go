@@ -36,7 +36,7 @@ type Overlay interface {
 	Apply(ctx context.Context, ops []vxlan.Op) error
 }
 
-// Config of a Fabric; every field is needed but Applied, Namespaces and Resync.
+// Config of a Fabric; every field is needed but Applied, MTUs, Namespaces and Resync.
 type Config struct {
 	Dir        string // the fabric's own directory
 	Self       plan.Self
@@ -48,6 +48,9 @@ type Config struct {
 	Names      *server.Server
 	// Assigned returns the networks, services and nodes the managers told of.
 	Assigned func() ([]*api.Network, []*api.Service, []*api.Node)
+	// MTUs returns the MTUs, in bytes, of the data path's link and of the way to
+	// the outside, which follow the machine's; those of Self stay when nil.
+	MTUs func() (path, egress int, err error)
 	// View returns the endpoint table as it is now.
 	View func() *endpoint.View
 	// Applied is called when the kernel is equal to the view.

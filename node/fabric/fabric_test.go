@@ -202,7 +202,7 @@ func newBed(t *testing.T) *bed {
 	f, err := New(Config{
 		Dir: t.TempDir(), Overlay: overlay{k}, Balancer: balancer{k}, Translator: translator{k}, Namespaces: namespaces{k},
 		Names: server.New(logger), Logger: logger, Resync: time.Hour, View: b.table.View,
-		Self: plan.Self{ID: "n1", Number: 1, VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, MTU: 1450,
+		Self: plan.Self{ID: "n1", Number: 1, VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, MTU: 1500,
 			NamespaceDir: "/run/ns", GatewayMTU: 1500},
 		Assigned: func() ([]*api.Network, []*api.Service, []*api.Node) { return b.networks, b.services, nil },
 		Applied:  func(*endpoint.View) { b.applied++ },

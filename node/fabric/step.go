@@ -28,9 +28,13 @@ func (f *Fabric) step(ctx context.Context) error {
 	f.stepping.Lock()
 	defer f.stepping.Unlock()
 	view := f.cfg.View()
-	out := f.compile(view)
 	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
 	f.doubt = true // until this step has gone well
+	var mtuErr error
+	if full {
+		mtuErr = f.measure()
+	}
+	out := f.compile(view)
 
 	overlayErr := f.applyOverlay(ctx, out.Overlay, full)
 	opened, resolverErr := f.openResolvers(ctx)
@@ -41,7 +45,7 @@ func (f *Fabric) step(ctx context.Context) error {
 	if full || !reflect.DeepEqual(out.Zone, f.last.Zone) {
 		f.cfg.Names.SetZone(zone.Build(out.Zone))
 	}
-	if err := errors.Join(overlayErr, resolverErr, tablesErr); err != nil {
+	if err := errors.Join(mtuErr, overlayErr, resolverErr, tablesErr); err != nil {
 		return err
 	}
 	f.last, f.doubt = out, false
@@ -51,6 +55,20 @@ func (f *Fabric) step(ctx context.Context) error {
 	if f.cfg.Applied != nil {
 		f.cfg.Applied(view)
 	}
+	return nil
+}
+
+// measure follows the MTUs of the machine's own links. While they are not known,
+// what was known last goes on.
+func (f *Fabric) measure() error {
+	if f.cfg.MTUs == nil {
+		return nil
+	}
+	path, egress, err := f.cfg.MTUs()
+	if err != nil {
+		return fmt.Errorf("find the MTU of the data path: %w", err)
+	}
+	f.cfg.Self.MTU, f.cfg.Self.GatewayMTU = path, egress
 	return nil
 }
 

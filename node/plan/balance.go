@@ -207,6 +207,7 @@ func (c *compiler) hostTranslation() lb.Translation {
 	if gateway {
 		t.Masquerade = []lb.Egress{{Source: GatewayPrefix.Masked(), Bridge: GatewayBridge}}
 	}
+	c.guard(&t)
 	return t
 }
 

@@ -89,7 +89,7 @@ func (c *compiler) network(n *api.Network) vxlan.Network {
 	self := c.in.Self
 	out := vxlan.Network{
 		ID: n.ID, Namespace: self.NamespacePath(n.ID), VNI: n.VNI,
-		Local: self.VTEP, Port: self.Port, MTU: self.MTU, Subnets: subnets(n),
+		Local: self.VTEP, Port: self.Port, MTU: self.networkMTU(n), Subnets: subnets(n),
 	}
 	if n == c.ingress {
 		addr := BalancerAddr(self.Number)
@@ -125,7 +125,7 @@ func (c *compiler) sandbox(l Local) vxlan.Sandbox {
 		}
 		leg := vxlan.Interface{
 			Name: fmt.Sprintf("eth%d", len(s.Interfaces)), NetworkID: n.ID,
-			MAC: MAC(a.Addresses[0].Addr()), Addrs: a.Addresses, MTU: c.in.Self.MTU,
+			MAC: MAC(a.Addresses[0].Addr()), Addrs: a.Addresses, MTU: c.in.Self.networkMTU(n),
 		}
 		if n == c.ingress {
 			s.Routes = append(s.Routes, vxlan.Route{Dst: balancerPrefix, Interface: leg.Name})

@@ -36,8 +36,8 @@ type Input struct {
 type Self struct {
 	ID     string
 	Number uint32
-	// VTEP is the node's data path address, Port its VXLAN port, MTU what a
-	// packet inside an overlay may have, in bytes.
+	// VTEP is the node's data path address, Port its VXLAN port, MTU what the
+	// data path's link may carry, in bytes.
 	VTEP netip.Addr
 	Port uint16
 	MTU  int

@@ -18,7 +18,7 @@ import (
 )
 
 var me = Self{
-	ID: "n1", Number: 1, VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, MTU: 1450,
+	ID: "n1", Number: 1, VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, MTU: 1500,
 	NamespaceDir: "/run/ns", GatewayMTU: 1500,
 }
 

@@ -116,14 +116,16 @@ func peers(n Network, tunnel *Link) {
 }
 
 // balancer adds the veth pair between the host and the namespace, and sends
-// what the namespace itself does not know back to the host.
+// what the namespace itself does not know back to the host. Its MTU is the
+// network's, so that the host itself tells clients what is too big, from an
+// address that they can reach.
 func (w *wish) balancer(n Network, b Balancer) {
 	inner := place{n.Namespace, BalancerLink}
 	w.add(&wished{place: place{"", BalancerPort(n.ID)}, inner: inner, Link: Link{
-		Kind: KindVeth, Addrs: []netip.Prefix{b.HostAddr},
+		Kind: KindVeth, MTU: n.MTU, Addrs: []netip.Prefix{b.HostAddr},
 	}})
 	w.add(&wished{place: inner, Link: Link{
-		Kind: KindVeth, Addrs: []netip.Prefix{b.PeerAddr},
+		Kind: KindVeth, MTU: n.MTU, Addrs: []netip.Prefix{b.PeerAddr},
 		Routes: []Hop{{Dst: everything(b.HostAddr.Addr()), Via: b.HostAddr.Addr()}},
 	}})
 }
