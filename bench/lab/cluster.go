@@ -89,6 +89,7 @@ func (l *Lab) form(ctx context.Context) error {
 	hosts := l.Hosts()
 	first := hosts[0]
 	init := swarm.InitRequest{ListenAddr: "0.0.0.0:" + controlPort, AdvertiseAddr: first.Address.String()}
+	init.Spec.Dispatcher.HeartbeatPeriod = l.cfg.Heartbeat
 	if err := first.Call(ctx, http.MethodPost, "/swarm/init", init, nil); err != nil {
 		return err
 	}

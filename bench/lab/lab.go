@@ -45,6 +45,9 @@ type Config struct {
 	Shoald string
 	// DaemonFlags are put behind shoald's own.
 	DaemonFlags []string
+	// Heartbeat is how often nodes tell a manager that they live, the daemon's
+	// default when zero. A slow machine needs longer to restart a daemon.
+	Heartbeat time.Duration
 	// Images are archives that are loaded on every host.
 	Images []string
 	// Loose leaves the daemons each on its own: no cluster, no images.

@@ -20,6 +20,7 @@ import (
 
 	"shoal/bench/lab"
 	"shoal/bench/need"
+	"shoal/control/genesis"
 	"shoal/dataplane/nft"
 	"shoal/overlay/netns"
 )
@@ -100,6 +101,9 @@ func Up(t testing.TB, cfg lab.Config, images ...string) *lab.Lab {
 	}
 	cfg.Patience = Within(time.Minute)
 	cfg.DaemonFlags = append(pace(), cfg.DaemonFlags...)
+	if Patience() > 1 {
+		cfg.Heartbeat = Within(genesis.DefaultHeartbeat) / 2
+	}
 	l, err := lab.New(cfg)
 	if err != nil {
 		t.Fatal(err)
