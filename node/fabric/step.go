@@ -36,6 +36,7 @@ func (f *Fabric) step(ctx context.Context) error {
 	}
 	out := f.compile(view)
 
+	withdrawErr := f.withdraw(ctx, out.Balancers)
 	overlayErr := f.applyOverlay(ctx, out.Overlay, full)
 	opened, resolverErr := f.openResolvers(ctx)
 	if opened {
@@ -45,7 +46,7 @@ func (f *Fabric) step(ctx context.Context) error {
 	if full || !reflect.DeepEqual(out.Zone, f.last.Zone) {
 		f.cfg.Names.SetZone(zone.Build(out.Zone))
 	}
-	if err := errors.Join(mtuErr, overlayErr, resolverErr, tablesErr); err != nil {
+	if err := errors.Join(mtuErr, withdrawErr, overlayErr, resolverErr, tablesErr); err != nil {
 		return err
 	}
 	f.last, f.doubt = out, false

@@ -1,0 +1,111 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"shoal/dataplane/lb"
+)
+
+// withdraw takes the backends that must get no new connection out of every
+// balancer, before the step does anything else: reading the overlay takes time,
+// and whoever connects meanwhile would meet the dead. What the balancers have
+// then is what the rest of the step starts from.
+func (f *Fabric) withdraw(ctx context.Context, wish []lb.Desired) error {
+	wanted := map[string]lb.Desired{}
+	for _, d := range wish {
+		wanted[d.Namespace] = d
+	}
+	var errs []error
+	reductions := reduced{}
+	balancers := slices.Clone(f.last.Balancers) // readers of an earlier wish have the old one
+	for i, old := range balancers {
+		d, stays := wanted[old.Namespace]
+		if !stays {
+			continue
+		}
+		services, less := reductions.of(old.Services, d.Services)
+		if !less {
+			continue
+		}
+		old.Services = services
+		if _, err := f.cfg.Balancer.Apply(ctx, old); err != nil {
+			errs = append(errs, fmt.Errorf("balancer in %s: %w", place(old.Namespace), err))
+			continue
+		}
+		balancers[i] = old
+	}
+	f.last.Balancers = balancers
+	return errors.Join(errs...)
+}
+
+// reduced remembers what lists were reduced to: many tasks share one.
+type reduced map[pair]reduction
+
+type reduction struct {
+	services []lb.Service
+	less     bool
+}
+
+// of reduces the services to what of them goes on: without backends that are not
+// wanted any more, and with those draining that shall. A service that would be
+// left without a usable backend although it gets others waits for these: a moment
+// of the dead is better for its clients than a refusal.
+func (r reduced) of(now, wish []lb.Service) ([]lb.Service, bool) {
+	if len(now) == 0 {
+		return now, false
+	}
+	key := pair{a: &now[0], length: len(now)}
+	if len(wish) > 0 {
+		key.b = &wish[0]
+	}
+	known, done := r[key]
+	if !done {
+		known.services, known.less = reduce(now, wish)
+		r[key] = known
+	}
+	return known.services, known.less
+}
+
+func reduce(now, wish []lb.Service) (out []lb.Service, less bool) {
+	wanted := map[lb.Front]lb.Service{}
+	for _, s := range wish {
+		wanted[s.Front] = s
+	}
+	out = slices.Clone(now)
+	for i, s := range now {
+		w, stays := wanted[s.Front]
+		if !stays || slices.Equal(s.Backends, w.Backends) {
+			continue // a service that ends is taken away by the step itself
+		}
+		if backends, fewer := reduceBackends(s.Backends, w.Backends); fewer && (takesNew(backends) || !takesNew(w.Backends)) {
+			out[i].Backends, less = backends, true
+		}
+	}
+	return out, less
+}
+
+func reduceBackends(now, wish []lb.Backend) (out []lb.Backend, less bool) {
+	wanted := map[netip.AddrPort]lb.Backend{}
+	for _, b := range wish {
+		wanted[netip.AddrPortFrom(b.Addr, b.Port)] = b
+	}
+	for _, b := range now {
+		w, stays := wanted[netip.AddrPortFrom(b.Addr, b.Port)]
+		if !stays {
+			less = true
+			continue
+		}
+		less = less || w.Draining && !b.Draining
+		b.Draining = b.Draining || w.Draining
+		out = append(out, b)
+	}
+	return out, less
+}
+
+func takesNew(backends []lb.Backend) bool {
+	return slices.ContainsFunc(backends, func(b lb.Backend) bool { return !b.Draining })
+}
