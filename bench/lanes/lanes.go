@@ -17,7 +17,7 @@ type Lane struct {
 var labPackages = []string{
 	"./overlay/netns", "./overlay/rtnl", "./dataplane/nft", "./dataplane/ipvs", "./node/runtime/containerd",
 	"./bench/e2e",
-	"./bench/lab",
+	"./bench/lab", "./bench/mesh",
 }
 
 // vmPackages are those whose tests say something new under a kernel with IPVS,
@@ -61,7 +61,7 @@ func packages() []string {
 }
 
 func lab() Result {
-	require := "SHOAL_REQUIRE=root,netns,vxlan,nft,containerd"
+	require := "SHOAL_REQUIRE=root,netns,vxlan,nft,containerd,haproxy"
 	return goTest([]string{require}, append([]string{"-tags", "lab", "-count=1", "-p=1"}, labPackages...)...)
 }
 

@@ -94,7 +94,7 @@ func repository() (string, error) {
 // anything of it is left on the machine.
 func Up(t testing.TB, cfg lab.Config, images ...string) *lab.Lab {
 	t.Helper()
-	features(t)
+	Features(t)
 	cfg.Shoald = Program(t, "shoald")
 	for _, name := range images {
 		cfg.Images = append(cfg.Images, Program(t, name))
@@ -205,8 +205,8 @@ func pace() []string {
 	}
 }
 
-// features ends the test unless the machine can hold a lab.
-func features(t testing.TB) {
+// Features ends the test unless the machine can hold a lab.
+func Features(t testing.TB) {
 	t.Helper()
 	var missing error
 	if os.Getuid() != 0 {
