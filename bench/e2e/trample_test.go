@@ -33,6 +33,17 @@ func (w *world) undrifted() {
 	}
 }
 
+// healed counts the differences that a host has put right.
+func (w *world) healed(h lab.Host) (total uint64) {
+	w.Helper()
+	var healed netview.Healed
+	w.must(h.Call(w.Context(), http.MethodGet, "/shoal/healed", nil, &healed))
+	for _, n := range healed.Total {
+		total += n
+	}
+	return total
+}
+
 // trample: whoever deletes by hand what Shoal put into the kernel finds it healed
 // a few seconds later, and every way through the network works again.
 func trample(w *world) {
@@ -73,9 +84,13 @@ func trample(w *world) {
 		{"tasks", `cut_off sv sg`},
 		{"gateway", `cut_off shoal_gw`},
 	} {
+		before := w.healed(victim)
 		w.damage(victim, damage.name, damage.script)
 		began := time.Now()
 		works()
+		if after := w.healed(victim); after <= before {
+			w.Errorf("%s: %s remembers no repair, %d before and %d after", damage.name, victim.Name, before, after)
+		}
 		w.Logf("%s: all works again %s after the damage", damage.name, time.Since(began).Round(time.Millisecond))
 	}
 }

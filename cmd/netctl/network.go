@@ -14,7 +14,6 @@ import (
 
 	"shoal/node/netview"
 	"shoal/overlay/gossip"
-	"shoal/overlay/vxlan"
 )
 
 // networkCommands are Shoal's own: the network of the node as it is.
@@ -25,7 +24,7 @@ func networkCommands(docker command.Cli) []*cobra.Command {
 		show(docker, "dns", "Names that tasks of this node can ask for", printNames),
 		show(docker, "overlay", "Overlay networks of this node and their forwarding entries", printOverlay),
 		show(docker, "gossip", "Members of the gossip and how well tables agree", printGossip),
-		show(docker, "drift", "What differs between the kernel and what should be there", printDrift),
+		drift(docker),
 		traceCommand(docker),
 	}
 }
@@ -141,12 +140,12 @@ func printNames(w io.Writer, names []netview.Name) {
 	}
 }
 
-func printOverlay(w io.Writer, d vxlan.Desired) {
-	row(w, "NETWORK", "VNI", "LOCAL", "MTU", "PEER", "MAC", "VTEP")
-	for _, n := range d.Networks {
-		row(w, n.ID, n.VNI, n.Local, n.MTU, "", "", "")
+func printOverlay(w io.Writer, networks []netview.Overlay) {
+	row(w, "NETWORK", "VNI", "LOCAL", "MTU", "PEER", "ADDRESS", "MAC", "VTEP", "NODE")
+	for _, n := range networks {
+		row(w, n.Name, n.VNI, n.Local, n.MTU, "", "", "", "", "")
 		for _, p := range n.Peers {
-			row(w, n.ID, n.VNI, "", "", list(p.Addrs), p.MAC, p.VTEP)
+			row(w, n.Name, n.VNI, "", "", p.Task, list(p.Addrs), p.MAC, p.VTEP, p.Node)
 		}
 	}
 }
@@ -163,17 +162,4 @@ func printGossip(w io.Writer, s gossip.Stats) {
 	}
 	fmt.Fprintf(w, "table digest %016x, behind on %d owners, queues: events %d, publish %d\n",
 		s.DigestSum, len(s.Behind), s.EventQueue, s.PublishQueue)
-}
-
-func printDrift(w io.Writer, d netview.Drift) {
-	fmt.Fprintf(w, "%d steps, %d failed, the last took %s\n", d.Loop.Steps, d.Loop.Failures, d.Loop.Took)
-	if d.Loop.Err != "" {
-		fmt.Fprintln(w, "last error:", d.Loop.Err)
-	}
-	if len(d.Differences) == 0 {
-		fmt.Fprintln(w, "the kernel has what it should have")
-	}
-	for _, line := range d.Differences {
-		fmt.Fprintln(w, line)
-	}
 }

@@ -38,6 +38,7 @@ func (k *kernel) apply(ctx context.Context, wish lb.Desired) (changed int, err e
 		return 0, err
 	}
 	for _, v := range st.strays {
+		lb.Note(ctx, fmt.Sprintf("remove ipvs service %v port %d mark %d, which is not ours", v.Address, v.Port, v.FWMark))
 		if err := k.vs.DelService(v); err != nil {
 			return changed, fmt.Errorf("remove an ipvs service that is not ours: %w", err)
 		}
@@ -45,6 +46,7 @@ func (k *kernel) apply(ctx context.Context, wish lb.Desired) (changed int, err e
 	}
 	want := wished(wish, st.fronts)
 	ops := lb.Plan(wish, st.balance)
+	lb.Note(ctx, ops...)
 	late := len(ops)
 	for i, op := range ops {
 		if op.Kind == lb.RemoveBackend || op.Kind == lb.RemoveService {
@@ -56,6 +58,9 @@ func (k *kernel) apply(ctx context.Context, wish lb.Desired) (changed int, err e
 		return changed, err
 	}
 	if damaged := !st.sound && (st.exists || len(wish.Services) > 0); damaged || !want.equal(st.fronts) || !slices.Equal(wish.MasqueradeFrom, st.balance.MasqueradeFrom) {
+		if damaged {
+			lb.Note(ctx, "replace table "+Table+", which is not as it was written")
+		}
 		if err := k.writeTable(want, wish.MasqueradeFrom); err != nil {
 			return changed, fmt.Errorf("mark packets: %w", err)
 		}

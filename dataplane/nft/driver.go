@@ -108,6 +108,10 @@ func apply(ctx context.Context, c *netfilter.Conn, wish lb.Desired, st state) (i
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if st.exists && !st.sound {
+		lb.Note(ctx, "replace table "+Table+", which is not as it was written")
+	}
+	lb.Note(ctx, ops...)
 	if err := write(c, wish, st, ops); err != nil {
 		return 0, fmt.Errorf("balance in namespace %q: %w", wish.Namespace, err)
 	}

@@ -258,7 +258,7 @@ func readReturn(c *netfilter.Conn) (*lb.ReturnPath, error) {
 }
 
 // applyReturn makes the namespace's return path equal to the wish.
-func applyReturn(c *netfilter.Conn, t lb.Translation) (changed int, err error) {
+func applyReturn(ctx context.Context, c *netfilter.Conn, t lb.Translation) (changed int, err error) {
 	have, err := readReturn(c)
 	if err != nil || have != nil && t.Return != nil && reflect.DeepEqual(have, t.Return) {
 		return 0, err
@@ -266,6 +266,7 @@ func applyReturn(c *netfilter.Conn, t lb.Translation) (changed int, err error) {
 	if t.Return == nil {
 		return dropReturn(c)
 	}
+	lb.Note(ctx, "add "+t.Return.String())
 	if err := writeReturn(c, *t.Return); err != nil {
 		return 0, fmt.Errorf("return path in namespace %q: %w", t.Namespace, err)
 	}

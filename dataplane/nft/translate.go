@@ -159,8 +159,10 @@ func (d *Driver) Translate(ctx context.Context, t lb.Translation) (int, error) {
 	changed := difference(t, have)
 	if exists && !sound {
 		changed++
+		lb.Note(ctx, "replace table "+NATTable+", which is not as it was written")
 	}
 	if changed > 0 {
+		lb.Note(ctx, lb.TranslationDifferences(withoutReturn(t), have)...)
 		if err := writeNAT(c, t); err != nil {
 			return 0, fmt.Errorf("translate in namespace %q: %w", t.Namespace, err)
 		}
@@ -168,11 +170,17 @@ func (d *Driver) Translate(ctx context.Context, t lb.Translation) (int, error) {
 			return changed, err
 		}
 	}
-	n, err := applyReturn(c, t)
+	n, err := applyReturn(ctx, c, t)
 	if err != nil {
 		return changed, err
 	}
 	return changed + n, prepareLinks(t)
+}
+
+// withoutReturn is the part of a translation that the one table holds.
+func withoutReturn(t lb.Translation) lb.Translation {
+	t.Return = nil
+	return t
 }
 
 // writeNAT replaces the table, or drops it when nothing is wished.

@@ -55,7 +55,10 @@ type Config struct {
 	View func() *endpoint.View
 	// Applied is called when the kernel is equal to the view.
 	Applied func(*endpoint.View)
-	Logger  *slog.Logger
+	// Programmed, if not nil, is told how long a change of the wish took from the
+	// moment this node heard of it until its kernel had it.
+	Programmed func(took time.Duration)
+	Logger     *slog.Logger
 	// Resync is how often the kernel is read although nothing changed (2 s).
 	Resync time.Duration
 }
@@ -77,7 +80,9 @@ type Fabric struct {
 	last     plan.Output
 	fullSync time.Time
 	doubt    bool
+	moved    bool // the last step had another wish than the one before
 	current  snapshot
+	healed   repairs
 }
 
 // local is a task with a namespace.
@@ -105,7 +110,7 @@ func New(cfg Config) (*Fabric, error) {
 		return nil, err
 	}
 	f := &Fabric{cfg: cfg, addresses: a, locals: map[string]*local{}, doubt: true}
-	f.loop = reconcile.New(reconcile.Config{Name: "network", Step: f.step, Resync: cfg.Resync})
+	f.loop = reconcile.New(reconcile.Config{Name: "network", Step: f.step, Resync: cfg.Resync, Settled: f.settled})
 	return f, nil
 }
 

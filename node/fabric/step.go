@@ -29,7 +29,9 @@ func (f *Fabric) step(ctx context.Context) error {
 	defer f.stepping.Unlock()
 	view := f.cfg.View()
 	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
-	f.doubt = true // until this step has gone well
+	// What differs from a wish that had been made true was changed by somebody else.
+	sure := full && !f.doubt
+	f.doubt, f.moved = true, false // until this step has gone well
 	var mtuErr error
 	if full {
 		mtuErr = f.measure()
@@ -37,13 +39,14 @@ func (f *Fabric) step(ctx context.Context) error {
 	out := f.compile(view)
 
 	withdrawErr := f.withdraw(ctx, out.Balancers)
-	overlayErr := f.applyOverlay(ctx, out.Overlay, full)
+	overlayErr := f.applyOverlay(ctx, out.Overlay, full, sure)
 	opened, resolverErr := f.openResolvers(ctx)
 	if opened {
 		out = f.compile(view)
 	}
-	tablesErr := f.applyTables(ctx, out, full)
-	if full || !reflect.DeepEqual(out.Zone, f.last.Zone) {
+	tablesErr := f.applyTables(ctx, out, full, sure)
+	if same := reflect.DeepEqual(out.Zone, f.last.Zone); full || !same {
+		f.moved = f.moved || !same
 		f.cfg.Names.SetZone(zone.Build(out.Zone))
 	}
 	if err := errors.Join(mtuErr, withdrawErr, overlayErr, resolverErr, tablesErr); err != nil {
@@ -91,15 +94,23 @@ func (f *Fabric) compile(view *endpoint.View) plan.Output {
 	return out
 }
 
-func (f *Fabric) applyOverlay(ctx context.Context, wish vxlan.Desired, full bool) error {
-	if !full && reflect.DeepEqual(wish, f.last.Overlay) {
+func (f *Fabric) applyOverlay(ctx context.Context, wish vxlan.Desired, full, sure bool) error {
+	same := reflect.DeepEqual(wish, f.last.Overlay)
+	f.moved = f.moved || !same
+	if !full && same {
 		return nil
 	}
 	actual, err := f.cfg.Overlay.Read(ctx, wish)
 	if err != nil {
 		return fmt.Errorf("read the overlay: %w", err)
 	}
-	if err := f.cfg.Overlay.Apply(ctx, vxlan.Plan(wish, actual)); err != nil {
+	ops := vxlan.Plan(wish, actual)
+	if sure && len(ops) > 0 {
+		for _, op := range vxlan.Plan(f.last.Overlay, actual) {
+			f.healed.note(PartOverlay, "", op.String())
+		}
+	}
+	if err := f.cfg.Overlay.Apply(ctx, ops); err != nil {
 		return fmt.Errorf("change the overlay: %w", err)
 	}
 	return nil
@@ -107,33 +118,38 @@ func (f *Fabric) applyOverlay(ctx context.Context, wish vxlan.Desired, full bool
 
 // applyTables hands every namespace its translation and its balancer. One
 // namespace in trouble does not keep the others from being put right.
-func (f *Fabric) applyTables(ctx context.Context, out plan.Output, full bool) error {
+func (f *Fabric) applyTables(ctx context.Context, out plan.Output, full, sure bool) error {
 	var errs []error
 	before := map[string]lb.Translation{}
 	for _, t := range f.last.Translations {
 		before[t.Namespace] = t
 	}
 	for _, t := range out.Translations {
-		if !full && reflect.DeepEqual(t, before[t.Namespace]) {
+		same := reflect.DeepEqual(t, before[t.Namespace])
+		f.moved = f.moved || !same
+		if !full && same {
 			continue
 		}
-		if _, err := f.cfg.Translator.Translate(ctx, t); err != nil {
+		if _, err := f.cfg.Translator.Translate(f.noting(ctx, PartTranslation, t.Namespace, sure && same), t); err != nil {
 			errs = append(errs, fmt.Errorf("translation in %s: %w", place(t.Namespace), err))
 		}
 	}
-	return errors.Join(append(errs, f.applyBalancers(ctx, out, full)...)...)
+	return errors.Join(append(errs, f.applyBalancers(ctx, out, full, sure)...)...)
 }
 
-func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full bool) (errs []error) {
+func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full, sure bool) (errs []error) {
 	before, lists := map[string]lb.Desired{}, compared{}
 	for _, d := range f.last.Balancers {
 		before[d.Namespace] = d
 	}
 	for _, d := range out.Balancers {
-		if old, known := before[d.Namespace]; !full && known && slices.Equal(d.MasqueradeFrom, old.MasqueradeFrom) && lists.equal(d.Services, old.Services) {
+		old, known := before[d.Namespace]
+		same := known && slices.Equal(d.MasqueradeFrom, old.MasqueradeFrom) && lists.equal(d.Services, old.Services)
+		f.moved = f.moved || !same
+		if !full && same {
 			continue
 		}
-		if _, err := f.cfg.Balancer.Apply(ctx, d); err != nil {
+		if _, err := f.cfg.Balancer.Apply(f.noting(ctx, PartBalancer, d.Namespace, sure && same), d); err != nil {
 			errs = append(errs, fmt.Errorf("balancer in %s: %w", place(d.Namespace), err))
 		}
 	}
@@ -205,27 +221,4 @@ func (f *Fabric) openResolver(ctx context.Context, l *local) error {
 	}
 	l.resolver, l.DNSPort = f.cfg.Names.Serve(udp, tcp, networks), port
 	return nil
-}
-
-// Drift compares the kernel with the wish and says, in words, what differs.
-func (f *Fabric) Drift(ctx context.Context) ([]string, error) {
-	wish := f.Wish()
-	actual, err := f.cfg.Overlay.Read(ctx, wish.Overlay)
-	if err != nil {
-		return nil, fmt.Errorf("read the overlay: %w", err)
-	}
-	var out []string
-	for _, op := range vxlan.Plan(wish.Overlay, actual) {
-		out = append(out, fmt.Sprint(op))
-	}
-	for _, d := range wish.Balancers {
-		have, err := f.cfg.Balancer.Read(ctx, d.Namespace)
-		if err != nil {
-			return nil, fmt.Errorf("read the balancer in %s: %w", place(d.Namespace), err)
-		}
-		for _, op := range lb.Plan(d, have) {
-			out = append(out, fmt.Sprintf("%s: %v", place(d.Namespace), op))
-		}
-	}
-	return out, nil
 }

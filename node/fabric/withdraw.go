@@ -31,7 +31,7 @@ func (f *Fabric) withdraw(ctx context.Context, wish []lb.Desired) error {
 		if !less {
 			continue
 		}
-		old.Services = services
+		old.Services, f.moved = services, true
 		if _, err := f.cfg.Balancer.Apply(ctx, old); err != nil {
 			errs = append(errs, fmt.Errorf("balancer in %s: %w", place(old.Namespace), err))
 			continue

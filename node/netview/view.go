@@ -4,11 +4,13 @@
 package netview
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
@@ -82,6 +84,44 @@ type Drift struct {
 	Differences []string
 }
 
+// Healed is what somebody else changed in the kernel and this node put right.
+type Healed struct {
+	// Total counts changes since the daemon's start, by part of the network.
+	Total map[string]uint64
+	// Last are the newest, newest first.
+	Last []Repair
+}
+
+// Repair is one change that was put right.
+type Repair struct {
+	At   time.Time
+	Part string
+	// In is whose namespace it was; "" where Change names it.
+	In     string
+	Change string
+}
+
+// Overlay is one overlay network on this node.
+type Overlay struct {
+	ID, Name string
+	VNI      uint32
+	Local    netip.Addr
+	Port     uint16
+	MTU      int // bytes
+	Subnets  []netip.Prefix
+	Peers    []Peer
+}
+
+// Peer is a remote endpoint: what it is, and the forwarding and neighbour entries
+// that lead to it.
+type Peer struct {
+	Task  string
+	Addrs []netip.Addr
+	MAC   string
+	VTEP  netip.Addr
+	Node  string
+}
+
 // Endpoints lists the endpoint table.
 func (s *Sources) Endpoints() []Endpoint {
 	view := s.View()
@@ -89,13 +129,11 @@ func (s *Sources) Endpoints() []Endpoint {
 	for _, r := range view.All() {
 		for _, a := range r.Value.Attachments {
 			e := Endpoint{
-				Network: s.network(a.NetworkID), Service: r.Value.ServiceName, Task: r.Value.TaskName,
+				Network: s.network(a.NetworkID), Service: r.Value.ServiceName,
 				State: state(r.Value.State), Addrs: a.Addrs, MAC: a.MAC, Node: s.node(r.Owner), VTEP: r.Value.VTEP,
 				Epoch: r.Epoch, Seq: r.Seq, Down: view.Down(r.Owner),
 			}
-			if r.Key == endpoint.NodeKey {
-				e.Task = "(routing mesh of " + e.Node + ")"
-			}
+			e.Task = s.taskOf(r)
 			out = append(out, e)
 		}
 	}
@@ -135,13 +173,7 @@ func (s *Sources) node(id string) string {
 func (s *Sources) Balancers(ctx context.Context) (Balancer, error) {
 	out := Balancer{Driver: s.Balancer.Name(), Why: s.Why, Clients: s.clients()}
 	wish := s.Fabric.Wish()
-	names := map[string]string{"": "the node"}
-	for _, n := range wish.Overlay.Networks {
-		names[n.Namespace] = "the routing mesh"
-	}
-	for _, l := range s.Fabric.Locals() {
-		names[l.Namespace] = "task " + plan.TaskName(l.Task)
-	}
+	names := s.places(wish)
 	for _, d := range wish.Balancers {
 		have, err := s.Balancer.Read(ctx, d.Namespace)
 		if err != nil {
@@ -155,6 +187,67 @@ func (s *Sources) Balancers(ctx context.Context) (Balancer, error) {
 		}
 	}
 	return out, nil
+}
+
+// places names namespaces by their paths.
+func (s *Sources) places(wish plan.Output) map[string]string {
+	names := map[string]string{"": "the node"}
+	for _, n := range wish.Overlay.Networks {
+		names[n.Namespace] = "network " + s.network(n.ID)
+		if n.Balancer != nil {
+			names[n.Namespace] = "the routing mesh"
+		}
+	}
+	for _, l := range s.Fabric.Locals() {
+		names[l.Namespace] = "task " + plan.TaskName(l.Task)
+	}
+	return names
+}
+
+// Overlays lists this node's overlay networks and their remote endpoints.
+func (s *Sources) Overlays() []Overlay {
+	owners := map[string]endpoint.Record{}
+	for _, r := range s.View().All() {
+		for _, a := range r.Value.Attachments {
+			owners[a.NetworkID+" "+a.MAC] = r
+		}
+	}
+	out := []Overlay{}
+	for _, n := range s.Fabric.Wish().Overlay.Networks {
+		o := Overlay{ID: n.ID, Name: s.network(n.ID), VNI: n.VNI, Local: n.Local, Port: n.Port, MTU: n.MTU, Subnets: n.Subnets}
+		for _, p := range n.Peers {
+			r := owners[n.ID+" "+p.MAC]
+			o.Peers = append(o.Peers, Peer{Task: s.taskOf(r), Addrs: p.Addrs, MAC: p.MAC, VTEP: p.VTEP, Node: s.node(r.Owner)})
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// taskOf names what a record is of.
+func (s *Sources) taskOf(r endpoint.Record) string {
+	if r.Key == endpoint.NodeKey {
+		return "(routing mesh of " + s.node(r.Owner) + ")"
+	}
+	return r.Value.TaskName
+}
+
+// Healed lists what was put right lately.
+func (s *Sources) Healed() Healed {
+	last, total := s.Fabric.Repairs()
+	names := s.places(s.Fabric.Wish())
+	out := Healed{Total: map[string]uint64{}, Last: []Repair{}}
+	for part, n := range total {
+		out.Total[string(part)] = n
+	}
+	for _, r := range last {
+		in := ""
+		if r.Part != fabric.PartOverlay {
+			in = cmp.Or(names[r.Namespace], r.Namespace)
+		}
+		out.Last = append(out.Last, Repair{At: r.At, Part: string(r.Part), In: in, Change: r.Change})
+	}
+	return out
 }
 
 // clients says whether clients of published ports keep their address.
@@ -217,12 +310,13 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 	view("endpoints", func(_ *http.Request, s *Sources) (any, error) { return s.Endpoints(), nil })
 	view("lb", func(r *http.Request, s *Sources) (any, error) { return s.Balancers(r.Context()) })
 	view("dns", func(_ *http.Request, s *Sources) (any, error) { return s.Names(), nil })
-	view("overlay", func(_ *http.Request, s *Sources) (any, error) { return s.Fabric.Wish().Overlay, nil })
+	view("overlay", func(_ *http.Request, s *Sources) (any, error) { return s.Overlays(), nil })
 	view("gossip", func(_ *http.Request, s *Sources) (any, error) { return s.Gossip(), nil })
 	view("drift", func(r *http.Request, s *Sources) (any, error) {
 		differences, err := s.Fabric.Drift(r.Context())
 		return Drift{Loop: s.Fabric.Status(), Differences: differences}, err
 	})
+	view("healed", func(_ *http.Request, s *Sources) (any, error) { return s.Healed(), nil })
 	view("trace", func(r *http.Request, s *Sources) (any, error) { return s.Trace(r.Context(), r.URL.Query()) })
 	view("part", func(_ *http.Request, s *Sources) (any, error) { return s.part() })
 }

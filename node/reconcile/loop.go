@@ -23,6 +23,9 @@ type Config struct {
 	Resync time.Duration
 	// BackoffMax bounds the wait after failures, which doubles from 50 ms (5 s).
 	BackoffMax time.Duration
+	// Settled, if not nil, is told after a good step how long ago the first of the
+	// triggers was that the step covers.
+	Settled func(since time.Duration)
 }
 
 const backoffMin = 50 * time.Millisecond
@@ -34,6 +37,7 @@ type Loop struct {
 
 	mu     sync.Mutex
 	wanted uint64        // generation of the newest trigger
+	since  time.Time     // the first trigger that no good step has covered, zero for none
 	done   uint64        // generation that the last good step covers
 	moved  chan struct{} // closed and replaced after every step
 	status Status
@@ -69,6 +73,9 @@ func (l *Loop) Trigger() uint64 {
 	l.mu.Lock()
 	l.wanted++
 	generation := l.wanted
+	if l.since.IsZero() {
+		l.since = time.Now()
+	}
 	l.mu.Unlock()
 	select {
 	case l.trigger <- struct{}{}:
@@ -137,11 +144,16 @@ func (l *Loop) step(ctx context.Context) error {
 	default:
 	}
 	l.mu.Lock()
-	generation := l.wanted
+	generation, since := l.wanted, l.since
+	l.since = time.Time{} // a trigger from here on is for the next step
 	l.mu.Unlock()
 
 	began := time.Now()
 	err := l.cfg.Step(ctx)
+
+	if err == nil && !since.IsZero() && l.cfg.Settled != nil {
+		l.cfg.Settled(time.Since(since))
+	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,6 +163,9 @@ func (l *Loop) step(ctx context.Context) error {
 	if err != nil {
 		l.status.Failures++
 		l.status.Err = err.Error()
+		if !since.IsZero() {
+			l.since = since
+		}
 	} else {
 		l.done = generation
 	}

@@ -91,3 +91,30 @@ func TestResyncWithoutTrigger(t *testing.T) {
 		}
 	}
 }
+
+// TestSettledCountsFromTheFirstTrigger: a change that fails at first took as long
+// as all tries together; a resync settles nothing.
+func TestSettledCountsFromTheFirstTrigger(t *testing.T) {
+	var tries atomic.Int64
+	settled := make(chan time.Duration, 100)
+	l := New(Config{Name: "kernel", Resync: 5 * time.Millisecond, Settled: func(d time.Duration) { settled <- d }, Step: func(context.Context) error {
+		if tries.Add(1) < 3 {
+			return errors.New("device busy")
+		}
+		return nil
+	}})
+	generation := l.Trigger()
+	ctx := run(t, l)
+	if err := l.Wait(ctx, generation); err != nil {
+		t.Fatal(err)
+	}
+	if took := <-settled; took < 2*backoffMin {
+		t.Errorf("two back-offs, yet settled after %s", took)
+	}
+	for steps := l.Status().Steps; l.Status().Steps < steps+3; {
+		time.Sleep(time.Millisecond)
+	}
+	if len(settled) > 0 {
+		t.Errorf("a resync settles what nobody asked for, %s", <-settled)
+	}
+}

@@ -73,6 +73,7 @@ func (d *Driver) Apply(ctx context.Context, wish lb.Desired) (int, error) {
 		return 0, err
 	}
 	ops := lb.Plan(wish, have)
+	lb.Note(ctx, ops...)
 	for i, op := range ops {
 		if err := ctx.Err(); err != nil {
 			return i, err
