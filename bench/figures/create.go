@@ -94,6 +94,11 @@ func allAnswer(ctx context.Context, h lab.Host, port uint32) error {
 }
 
 func whoAnswers(ctx context.Context, client *http.Client, url string) string {
+	return line(ctx, client, url, "task=")
+}
+
+// line is what follows the beginning in the answer of a whoami, "" without one.
+func line(ctx context.Context, client *http.Client, url, beginning string) string {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return ""
@@ -107,9 +112,9 @@ func whoAnswers(ctx context.Context, client *http.Client, url string) string {
 	if err != nil {
 		return ""
 	}
-	for _, line := range strings.Split(string(body), "\n") {
-		if task, ok := strings.CutPrefix(line, "task="); ok {
-			return task
+	for _, text := range strings.Split(string(body), "\n") {
+		if rest, ok := strings.CutPrefix(text, beginning); ok {
+			return rest
 		}
 	}
 	return ""

@@ -19,6 +19,7 @@ const usage = `usage: figures [-dir DIR] COMMAND
 
   leader [-kills N]    kill -9 the leader N times under a write every 10 ms
   create [-rounds N]   create a service of 3 replicas until all answer on every host
+  recreate [-rounds N] remove a service and its network and make both again at once
   rolling [-updates N] update a service of 8 replicas N times under load; no request may be lost
   chaos [-kills N -cuts N -seed N]
                        kill N tasks and cut N hosts' power at random under load, and explain every failed request
@@ -60,6 +61,12 @@ func run(ctx context.Context, dir string, args []string) error {
 			return err
 		}
 		return create(ctx, l, *rounds)
+	case "recreate":
+		rounds := flags.Int("rounds", 50, "how often service and network are removed and made again")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return recreate(ctx, l, *rounds)
 	case "rolling":
 		updates := flags.Int("updates", 30, "how often the service is updated")
 		if err := flags.Parse(args[1:]); err != nil {

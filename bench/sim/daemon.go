@@ -239,6 +239,14 @@ func (s source) Requeue(reports []api.TaskReport) {
 	}
 }
 
+// Level implements dispatch.Source.
+func (s source) Level() uint64 {
+	if _, a := s.d.rooms(); a != nil {
+		return a.Level()
+	}
+	return 0
+}
+
 // Wake implements dispatch.Source.
 func (s source) Wake() <-chan struct{} {
 	if _, a := s.d.rooms(); a != nil {

@@ -58,6 +58,7 @@ func (d *daemon) startNetwork(cluster *api.Cluster, self *api.Node, epoch uint64
 		Dir: dir, Self: n.self, Overlay: overlay{d.h.machine}, Balancer: balancer{d.h.machine}, Translator: translator{d.h.machine},
 		Namespaces: namespaces{d.h.machine}, Names: n.names, Assigned: n.lists, View: n.table.View,
 		Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Logger: d.h.logger(),
+		Revision: n.revision, Reached: n.reached,
 	})
 	if err != nil {
 		return nil, err
@@ -187,6 +188,19 @@ func (n *network) join(peers []string) {
 	}
 }
 
+func (n *network) revision() uint64 {
+	if a := n.assigned.Load(); a != nil {
+		return a.Revision()
+	}
+	return 0
+}
+
+func (n *network) reached(revision uint64) {
+	if a := n.assigned.Load(); a != nil {
+		a.Programmed(revision)
+	}
+}
+
 func (n *network) forget(nodeID string) {
 	ctx, cancel := context.WithTimeout(n.d.ctx, firstContact)
 	defer cancel()
@@ -212,6 +226,16 @@ func (p *publisher) Withdraw(taskID string) {
 		p.gossip.Publish([]endpoint.Record{tombstone})
 		p.fabric.Trigger()
 	}
+}
+
+// Settled implements agent.Endpoints.
+func (p *publisher) Settled(ctx context.Context) []string {
+	at := p.table.At()
+	missing, err := p.gossip.Confirm(ctx, endpoint.Record{Owner: p.table.Self(), Key: "all", Epoch: at.Epoch, Seq: at.Seq})
+	if err != nil && len(missing) == 0 {
+		return []string{err.Error()}
+	}
+	return missing
 }
 
 // Settle implements agent.Endpoints.

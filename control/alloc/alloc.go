@@ -5,8 +5,9 @@
 // methods.
 //
 // An address that was freed is not given again before the rest of its network
-// had its turn. An ended task holds no address. It never writes and has no clock
-// of its own.
+// had its turn, and never before the nodes have confirmed that they know nothing
+// of its last owner (see api.Retired). An ended task holds no address. It never
+// writes and has no clock of its own.
 package alloc
 
 import (
@@ -36,6 +37,7 @@ type View interface {
 	Networks() []*api.Network
 	Services() []*api.Service
 	Tasks() []*api.Task
+	Retired() []*api.Retired
 }
 
 // Allocator knows what is given and who still waits for something. It is not
@@ -46,7 +48,9 @@ type Allocator struct {
 	networks map[string]*netState
 	services map[string]*serviceState
 	tasks    map[string]*taskState
-	vnis     map[uint32]string
+	// retired has what is not free yet, by id.
+	retired map[string]*api.Retired
+	vnis    map[uint32]string
 	// ports has the owner of each port given in the routing mesh, published
 	// counts the services that have or wish for a port in any mode.
 	ports     map[port]string
@@ -91,7 +95,7 @@ type taskState struct {
 func New() *Allocator {
 	a := &Allocator{
 		underlay: map[string]netip.Addr{}, networks: map[string]*netState{}, services: map[string]*serviceState{},
-		tasks: map[string]*taskState{}, vnis: map[uint32]string{}, ports: map[port]string{}, published: map[port]int{},
+		tasks: map[string]*taskState{}, retired: map[string]*api.Retired{}, vnis: map[uint32]string{}, ports: map[port]string{}, published: map[port]int{},
 		lastVNI: FirstVNI - 1, lastPort: FirstPort - 1,
 		todoNetworks: map[string]bool{}, todoServices: map[string]bool{}, todoTasks: map[string]bool{},
 		trouble: map[string]error{},
@@ -124,6 +128,12 @@ func Load(v View) *Allocator {
 		a.SetTask(t)
 		for _, h := range attached(t) {
 			a.net(h.network).resume(h.addr, t.CreatedAt)
+		}
+	}
+	for _, r := range v.Retired() {
+		a.SetRetired(r)
+		for _, h := range r.Addresses {
+			a.net(h.NetworkID).resume(h.Addr, r.CreatedAt)
 		}
 	}
 	return a

@@ -24,11 +24,12 @@ type world struct {
 	networks map[string]*api.Network
 	services map[string]*api.Service
 	tasks    map[string]*api.Task
+	retired  map[string]*api.Retired
 	made     int
 }
 
 func newWorld() *world {
-	return &world{New(), &api.Cluster{}, map[string]*api.Network{}, map[string]*api.Service{}, map[string]*api.Task{}, 0}
+	return &world{New(), &api.Cluster{}, map[string]*api.Network{}, map[string]*api.Service{}, map[string]*api.Task{}, map[string]*api.Retired{}, 0}
 }
 
 func values[T api.Object](m map[string]T) []T {
@@ -44,6 +45,7 @@ func (w *world) Nodes() []*api.Node       { return nil }
 func (w *world) Networks() []*api.Network { return values(w.networks) }
 func (w *world) Services() []*api.Service { return values(w.services) }
 func (w *world) Tasks() []*api.Task       { return values(w.tasks) }
+func (w *world) Retired() []*api.Retired  { return values(w.retired) }
 
 func (w *world) put(o api.Object) {
 	w.made++
@@ -102,8 +104,56 @@ func (w *world) task(service string) string {
 
 func (w *world) end(id string) {
 	t := *w.tasks[id]
+	var held []api.RetiredAddress
+	for _, at := range t.NetworksAttachments {
+		if t.Alive() {
+			held = append(held, api.RetiredAddress{NetworkID: at.Network.ID, Addr: at.Addresses[0].Addr()})
+		}
+	}
 	t.Status.State = swarm.TaskStateFailed
 	w.put(&t)
+	w.retire(id, held...)
+}
+
+// retire is what the store does with what somebody gives up.
+func (w *world) retire(owner string, held ...api.RetiredAddress) {
+	if len(held) == 0 {
+		return
+	}
+	w.made++
+	r := &api.Retired{ID: fmt.Sprintf("%s.%d", owner, w.made), Addresses: held}
+	r.CreatedAt = noon.Add(time.Duration(w.made) * time.Second)
+	w.retired[r.ID] = r
+	w.a.SetRetired(r)
+}
+
+func (w *world) release() {
+	for id := range w.retired {
+		delete(w.retired, id)
+		w.a.DropRetired(id)
+	}
+}
+
+func (w *world) removeService(id string) {
+	s := w.services[id]
+	if s == nil {
+		return
+	}
+	delete(w.services, id)
+	w.a.DropService(id)
+	for _, v := range s.Endpoint.VirtualIPs {
+		w.retire(id, api.RetiredAddress{NetworkID: v.NetworkID, Addr: v.Addr.Addr()})
+	}
+}
+
+func (w *world) removeNetwork(id string) {
+	n := *w.networks[id]
+	delete(w.networks, id)
+	w.a.DropNetwork(id)
+	n.Removed = true
+	r := &api.Retired{ID: id + ".gone", Network: &n}
+	w.retired[r.ID] = r
+	w.a.SetRetired(r)
 }
 
 func config(subnet string) swarm.IPAMConfig {
@@ -288,6 +338,7 @@ func TestExhaustedNetworkSaysSoAndRecovers(t *testing.T) {
 	}
 	w.end(tasks[0])
 	w.end(tasks[1])
+	w.release()
 	w.plan()
 	for _, id := range tasks[4:] {
 		if s := w.tasks[id].Status; s.State != swarm.TaskStatePending || s.Err != "" {
@@ -369,6 +420,94 @@ func TestValidateNetwork(t *testing.T) {
 	}
 }
 
+// TestWhatIsRetiredWaits: a removed network's subnet and identifier go to nobody
+// who leaves the choice open, one that names the subnet lives beside the removed
+// one, and one that names the identifier waits.
+func TestWhatIsRetiredWaits(t *testing.T) {
+	w := newWorld()
+	w.cluster.DefaultAddrPool, w.cluster.SubnetSize = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/23")}, 24
+	w.a.SetCluster(w.cluster)
+	w.network("old")
+	w.plan()
+	w.network("other")
+	w.plan()
+	w.removeNetwork("old")
+	w.network("next")
+	w.plan()
+	if err := w.a.Trouble()["next"]; err == nil || w.networks["next"].VNI != 0 {
+		t.Errorf("the subnet of a removed network is given before the nodes confirmed: %v", err)
+	}
+	w.network("named", config("10.0.0.0/24"))
+	n := &api.Network{}
+	n.ID, n.Spec.Name = "same", "same"
+	n.Spec.IPAMOptions = &swarm.IPAMOptions{Configs: []swarm.IPAMConfig{config("10.9.0.0/24")}}
+	n.Spec.DriverConfiguration = &swarm.Driver{Name: "overlay", Options: map[string]string{vniOption: "4096"}}
+	w.put(n)
+	w.plan()
+	if got := w.networks["named"]; got.VNI == 0 || got.VNI == 4096 {
+		t.Errorf("a network that names the subnet is to live beside the removed one, got VNI %d", got.VNI)
+	}
+	if err := w.a.Trouble()["same"]; err == nil || !strings.Contains(err.Error(), "removed network old is gone") {
+		t.Errorf("the identifier of a removed network: %v", err)
+	}
+	w.release()
+	w.plan()
+	if w.networks["same"].VNI != 4096 {
+		t.Errorf("after the release the identifier is %d", w.networks["same"].VNI)
+	}
+}
+
+// TestExhaustedNetworkSaysWhatWaits: the words reach the task's status.
+func TestExhaustedNetworkSaysWhatWaits(t *testing.T) {
+	w := newWorld()
+	w.network("tiny", config("10.0.1.0/29"))
+	w.plan()
+	w.service("s0", nil, "tiny")
+	w.plan()
+	var ids []string
+	for range 4 {
+		ids = append(ids, w.task("s0"))
+	}
+	w.plan()
+	w.end(ids[0])
+	late := w.task("s0")
+	w.plan()
+	want := "no address left in network tiny (10.0.1.0/29): 5 of its addresses are in use, 1 of them until every node has confirmed that their last owners are gone"
+	if got := w.tasks[late].Status.Err; got != want {
+		t.Errorf("got %q", got)
+	}
+	w.release()
+	w.plan()
+	if w.tasks[late].Status.State != swarm.TaskStatePending {
+		t.Errorf("after the release the task is %s: %s", w.tasks[late].Status.State, w.tasks[late].Status.Err)
+	}
+}
+
+// TestSubnetHoldsItsTasks: a /24 has room for 252 tasks and a virtual IP besides
+// the gateway, however many nodes there are.
+func TestSubnetHoldsItsTasks(t *testing.T) {
+	w := newWorld()
+	for i := range 100 {
+		n := &api.Node{}
+		n.ID = fmt.Sprint("node", i)
+		n.Status.Addr = fmt.Sprintf("192.168.0.%d", i+1)
+		w.a.SetNode(n)
+	}
+	w.network("app", config("10.0.1.0/24"))
+	w.plan()
+	w.service("s0", nil, "app")
+	w.plan()
+	for range 252 {
+		w.task("s0")
+	}
+	w.plan()
+	for id, task := range w.tasks {
+		if task.Status.State != swarm.TaskStatePending {
+			t.Fatalf("task %s is %s: %s", id, task.Status.State, task.Status.Err)
+		}
+	}
+}
+
 // TestNoAddressTwice draws what happens and checks after each plan that no
 // address has two owners and that the allocator knows what is written.
 func TestNoAddressTwice(t *testing.T) {
@@ -378,7 +517,7 @@ func TestNoAddressTwice(t *testing.T) {
 		w.network("app", config("10.0.1.0/28"))
 		w.plan()
 		for range rapid.IntRange(1, 60).Draw(r, "steps") {
-			switch rapid.IntRange(0, 6).Draw(r, "step") {
+			switch rapid.IntRange(0, 7).Draw(r, "step") {
 			case 0:
 				var ports []swarm.PortConfig
 				if rapid.Bool().Draw(r, "port") {
@@ -397,9 +536,9 @@ func TestNoAddressTwice(t *testing.T) {
 			case 5:
 				w.a = Load(w)
 			case 6:
-				id := fmt.Sprint("s", rapid.IntRange(0, 5).Draw(r, "service"))
-				delete(w.services, id)
-				w.a.DropService(id)
+				w.removeService(fmt.Sprint("s", rapid.IntRange(0, 5).Draw(r, "service")))
+			case 7:
+				w.release()
 			}
 			w.plan()
 			w.check(r)
@@ -415,6 +554,11 @@ func (w *world) check(r *rapid.T) {
 			r.Fatalf("%s belongs to %s and %s", k, owner[k], id)
 		}
 		owner[k] = id
+	}
+	for _, gone := range w.retired {
+		for _, h := range gone.Addresses {
+			own(h.NetworkID, h.Addr, gone.ID)
+		}
 	}
 	for _, s := range w.services {
 		for _, v := range s.Endpoint.VirtualIPs {

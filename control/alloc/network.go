@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -24,6 +25,8 @@ type netState struct {
 	*api.Network
 	pools []*pool
 	used  map[netip.Addr]int
+	// retired counts the addresses in used that wait for the nodes.
+	retired int
 	// full is set when no address was left, until one is freed.
 	full bool
 }
@@ -73,8 +76,12 @@ func (n *netState) exhausted() error {
 		}
 		subnets += p.subnet.String()
 	}
-	return api.Errorf(api.Unavailable, "no address left in network %s (%s): %d of its addresses are in use",
-		n.Spec.Name, subnets, len(n.used))
+	waiting := ""
+	if n.retired > 0 {
+		waiting = fmt.Sprintf(", %d of them until every node has confirmed that their last owners are gone", n.retired)
+	}
+	return api.Errorf(api.Unavailable, "no address left in network %s (%s): %d of its addresses are in use%s",
+		n.Spec.Name, subnets, len(n.used), waiting)
 }
 
 // managed says whether the network's addresses come from here.
@@ -143,7 +150,7 @@ func (a *Allocator) DropNetwork(id string) {
 	if n == nil || n.Network == nil {
 		return
 	}
-	if n.VNI != 0 {
+	if n.VNI != 0 && a.vnis[n.VNI] == id {
 		delete(a.vnis, n.VNI)
 	}
 	n.Network, n.pools = nil, nil
@@ -290,7 +297,12 @@ func (a *Allocator) wishedVNI(n *api.Network, text string) (uint32, error) {
 	if err != nil || vni == 0 {
 		return 0, api.Errorf(api.Invalid, "network %s: %q is no VXLAN identifier", n.Spec.Name, text)
 	}
-	if owner := a.vnis[uint32(vni)]; owner != "" && owner != n.ID {
+	owner := a.vnis[uint32(vni)]
+	if r := a.retired[owner]; r != nil {
+		return 0, api.Errorf(api.Unavailable, "network %s: VXLAN identifier %d is free once every node has confirmed that the removed network %s is gone",
+			n.Spec.Name, vni, r.Network.Spec.Name)
+	}
+	if owner != "" && owner != n.ID {
 		return 0, api.Errorf(api.Conflict, "network %s: VXLAN identifier %d belongs to network %s", n.Spec.Name, vni, owner)
 	}
 	return uint32(vni), nil

@@ -126,7 +126,8 @@ func overlapping(list []netip.Prefix, p netip.Prefix) netip.Prefix {
 }
 
 // busy returns every prefix that a new subnet must keep clear of: the subnets of
-// networks and the addresses of nodes.
+// networks, of removed ones too, and the addresses of nodes. A network that names
+// the subnet of a removed one gets it at once: they differ in everything else.
 func (a *Allocator) busy() []netip.Prefix {
 	var busy []netip.Prefix
 	for _, n := range a.networks {
@@ -139,6 +140,11 @@ func (a *Allocator) busy() []netip.Prefix {
 					busy = append(busy, c.Subnet.Masked())
 				}
 			}
+		}
+	}
+	for _, r := range a.retired {
+		if r.Network != nil {
+			busy = append(busy, wishedOrGiven(r.Network)...)
 		}
 	}
 	for _, addr := range a.underlay {

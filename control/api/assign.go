@@ -17,6 +17,9 @@ type Assignment struct {
 	// Revision is the store index the set is current for.
 	Revision uint64
 	Ops      []Op
+	// Confirm asks the node to report its level as soon as it has reached this
+	// revision.
+	Confirm bool `json:",omitempty"`
 	// Heartbeat is how often the node must report, or it is counted dead
 	// after three missed ones.
 	Heartbeat time.Duration `json:",omitempty"`
@@ -29,6 +32,9 @@ type Report struct {
 	Node *NodeReport `json:",omitempty"`
 	// Tasks holds the newest status of each task that changed.
 	Tasks []TaskReport `json:",omitempty"`
+	// Level is the revision up to which the node has put everything into effect:
+	// nothing that was gone by then is left on it.
+	Level uint64 `json:",omitempty"`
 }
 
 // NodeReport is how a node describes itself.

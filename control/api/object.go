@@ -17,10 +17,11 @@ const (
 	KindService Kind = "service"
 	KindTask    Kind = "task"
 	KindNetwork Kind = "network"
+	KindRetired Kind = "retired"
 )
 
 // Kinds lists every kind, in the order in which a snapshot writes them.
-var Kinds = []Kind{KindCluster, KindNode, KindNetwork, KindService, KindTask}
+var Kinds = []Kind{KindCluster, KindNode, KindNetwork, KindService, KindTask, KindRetired}
 
 // Object is anything the replicated store holds. Objects that came out of the
 // store are shared and must not be changed: Copy first.
@@ -98,6 +99,9 @@ type Network struct {
 	swarm.Network
 	// VNI is the VXLAN network identifier, 24 bits (RFC 7348); 0 until allocated.
 	VNI uint32 `json:",omitempty"`
+	// Removed says that the network was removed and exists only for tasks that
+	// are about to stop.
+	Removed bool `json:",omitempty"`
 	// Predefined marks the node-local networks host, bridge and none.
 	Predefined bool `json:",omitempty"`
 }

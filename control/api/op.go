@@ -18,6 +18,8 @@ const (
 	// ignored, not refused); of a node Status, Description, ManagerStatus,
 	// DataPathAddr, RaftAddr, DownSince and Capabilities. An object that is gone is skipped.
 	ActionStatus Action = "status"
+	// ActionRelease frees what was retired, see Release.
+	ActionRelease Action = "release"
 )
 
 // Op is one change to one object. A Raft entry carries a list of them, which
@@ -94,6 +96,8 @@ func NewObject(k Kind) (Object, error) {
 		return &Task{}, nil
 	case KindNetwork:
 		return &Network{}, nil
+	case KindRetired:
+		return &Retired{}, nil
 	}
 	return nil, Errorf(Invalid, "unknown kind of object %q", k)
 }

@@ -39,6 +39,8 @@ type Source interface {
 	Unreported() []api.TaskReport
 	// Requeue gives back statuses that could not be delivered.
 	Requeue([]api.TaskReport)
+	// Level is up to which revision the node has put everything into effect.
+	Level() uint64
 	// Wake is signalled when there is something unreported.
 	Wake() <-chan struct{}
 }
@@ -177,7 +179,7 @@ func (c *Client) report(ctx context.Context, addr string, period time.Duration, 
 func (c *Client) send(ctx context.Context, addr string, source Source, node *api.NodeReport, tasks []api.TaskReport) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	report := api.Report{NodeID: c.NodeID, Node: node, Tasks: tasks}
+	report := api.Report{NodeID: c.NodeID, Node: node, Tasks: tasks, Level: source.Level()}
 	err := c.RPC.Call(ctx, addr, "POST", reportPath, report, nil)
 	if err != nil {
 		source.Requeue(tasks)

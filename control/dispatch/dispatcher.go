@@ -56,6 +56,7 @@ type term struct {
 	ctx     context.Context
 	hub     *hub
 	pulse   *pulse
+	levels  *levels
 	reports chan *pendingReport
 }
 
@@ -74,6 +75,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	group.Go(func() error { return t.hub.follow(ctx, d.cfg.Store) })
 	group.Go(func() error { return t.batchReports(ctx) })
 	group.Go(func() error { return t.watchPulse(ctx) })
+	group.Go(func() error { return t.watchRelease(ctx) })
 	err := group.Wait()
 	if ctx.Err() != nil && err == context.Canceled {
 		return nil
@@ -83,7 +85,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 
 func (d *Dispatcher) begin(ctx context.Context) *term {
 	t := &term{
-		Dispatcher: d, ctx: ctx, hub: newHub(), pulse: newPulse(),
+		Dispatcher: d, ctx: ctx, hub: newHub(), pulse: newPulse(), levels: newLevels(),
 		reports: make(chan *pendingReport, reportQueue),
 	}
 	d.mu.Lock()

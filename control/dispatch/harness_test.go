@@ -100,7 +100,9 @@ type replica struct {
 	objects  map[key]api.Object
 	revision uint64
 	messages int
-	errors   []string
+	// confirmed is the last revision that the node was asked to confirm.
+	confirmed uint64
+	errors    []string
 }
 
 func (r *replica) apply(m api.Assignment) error {
@@ -126,6 +128,9 @@ func (r *replica) apply(m api.Assignment) error {
 	}
 	r.messages++
 	r.revision = m.Revision
+	if m.Confirm {
+		r.confirmed = m.Revision
+	}
 	return nil
 }
 
@@ -133,6 +138,12 @@ func (r *replica) get(k api.Kind, id string) api.Object {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.objects[key{k, id}]
+}
+
+func (r *replica) confirm() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.confirmed
 }
 
 func (r *replica) count() int {

@@ -20,6 +20,7 @@ type hub struct {
 	trimmed  map[key]*trimmed
 	ready    chan struct{} // closed once the tables above are filled
 	started  bool
+	asked    uint64 // the revision that every node is to confirm
 }
 
 // trimmed is what nodes see of an object, kept for all sessions together.

@@ -42,6 +42,9 @@ func (d *Dispatcher) Report(ctx context.Context, nodeID string, r api.Report) er
 	if err != nil {
 		return err
 	}
+	if r.Level <= view.Index() { // or it is of a state that was lost
+		t.levels.set(nodeID, r.Level)
+	}
 	t.pulse.beat(nodeID, d.cfg.Now(), d.heartbeat(view))
 	if op != nil {
 		ops = append(ops, *op)

@@ -18,6 +18,7 @@ type session struct {
 	networks map[string]bool // that the node uses
 	sent     map[key]uint64  // what the node has, in which change
 	dirt     dirt
+	asked    uint64 // the revision that the node was asked to confirm
 	wake     chan struct{}
 	end      context.CancelCauseFunc
 }
@@ -89,7 +90,7 @@ func (t *term) stream(ctx context.Context, s *session, send func(api.Assignment)
 		if first {
 			message.Full, message.Heartbeat = true, t.heartbeat(t.cfg.Store.View())
 		}
-		if !first && len(message.Ops) == 0 {
+		if !first && len(message.Ops) == 0 && !message.Confirm {
 			continue
 		}
 		if err := send(message); err != nil {
@@ -130,6 +131,9 @@ func (h *hub) flush(s *session, from *store.Store) api.Assignment {
 	todo := s.dirt
 	s.dirt = dirt{nodes: map[string]bool{}}
 	message := api.Assignment{Revision: view.Index()}
+	if s.asked < h.asked {
+		message.Confirm, s.asked = true, view.Index()
+	}
 	emit := func(k key, obj api.Object) { message.Ops = h.difference(message.Ops, s, k, obj) }
 	if cluster := view.Cluster(); cluster != nil && (todo.all || todo.cluster) {
 		emit(keyOf(cluster), cluster)

@@ -32,7 +32,7 @@ func wantsOf(view *store.View, nodeID string, mesh map[string]bool, ingress stri
 		}
 	}
 	for id := range w.networks {
-		if network := view.Network(id); network != nil {
+		if network := networkOf(view, id); network != nil {
 			w.add(network)
 		}
 		for _, service := range view.ServicesByNetwork(id) {
@@ -45,6 +45,15 @@ func wantsOf(view *store.View, nodeID string, mesh map[string]bool, ingress stri
 		}
 	}
 	return w
+}
+
+// networkOf returns a network, also one that was removed while tasks that are
+// about to stop still work on it; nil without one.
+func networkOf(view *store.View, id string) *api.Network {
+	if n := view.Network(id); n != nil {
+		return n
+	}
+	return view.RemovedNetwork(id)
 }
 
 func (w wants) add(obj api.Object) { w.objects[keyOf(obj)] = obj }

@@ -151,13 +151,14 @@ func (a *API) removeNetwork(w http.ResponseWriter, r *http.Request, vars map[str
 	return nil
 }
 
-// removeWait bounds how long the removal of a network waits for tasks that are
-// about to stop: a usual grace period with room to spare.
-const removeWait = 30 * time.Second
+// removeWait bounds how long the removal of a network waits for what the leader is
+// about to do: taking virtual IPs from services that have left the network, and
+// telling tasks of removed services to stop.
+const removeWait = 10 * time.Second
 
-// deleteNetwork proposes the removal. Tasks and addresses that only wait to be
-// cleaned up are waited for, so that a service and its network can be removed
-// in one go.
+// deleteNetwork proposes the removal. It does not wait for tasks that are about
+// to stop: they keep what they have of the network, and its subnets and
+// identifier are free once every node has confirmed that it is gone.
 func (a *API) deleteNetwork(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeWait)
 	defer cancel()
@@ -182,9 +183,10 @@ func (a *API) deleteNetwork(ctx context.Context, id string) error {
 	}
 }
 
-// networkUse says who uses the network, nil when nobody does. leaving says that
-// those will go by themselves: tasks that are not wanted any more, and services
-// that no longer ask for the network but still have an address there.
+// networkUse says who uses the network, nil when nobody does but tasks that are
+// about to stop. leaving says that those will go by themselves: tasks whose
+// service has left the network or is gone, and services that no longer ask for the
+// network but still have an address there.
 func networkUse(v *store.View, n *api.Network) (leaving bool, err error) {
 	var last error
 	for _, s := range usersOf(v, n) {
@@ -196,12 +198,12 @@ func networkUse(v *store.View, n *api.Network) (leaving bool, err error) {
 			return false, last
 		}
 	}
-	for _, t := range v.Tasks() {
-		if _, attached := addressIn(t, n.ID); !attached || !t.Alive() {
+	for _, t := range v.TasksByNetwork(n.ID) {
+		if !t.Wanted() {
 			continue
 		}
 		last = api.Errorf(api.Invalid, "network %s is in use by task %s", n.Spec.Name, t.ID)
-		if t.ServiceID == "" && t.Wanted() {
+		if t.ServiceID == "" {
 			return false, last
 		}
 	}

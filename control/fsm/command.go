@@ -66,7 +66,7 @@ func (c Command) check() error {
 			return fmt.Errorf("operation %d has no object", i)
 		}
 		switch op.Action {
-		case api.ActionCreate, api.ActionUpdate, api.ActionDelete, api.ActionStatus:
+		case api.ActionCreate, api.ActionUpdate, api.ActionDelete, api.ActionStatus, api.ActionRelease:
 		default:
 			return fmt.Errorf("operation %d has the unknown action %q", i, op.Action)
 		}

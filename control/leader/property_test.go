@@ -81,7 +81,7 @@ func (s *storm) someTask(do func(*api.Task)) {
 }
 
 func (s *storm) event() {
-	switch rapid.IntRange(0, 14).Draw(s.r, "event") {
+	switch rapid.IntRange(0, 15).Draw(s.r, "event") {
 	case 0:
 		s.newService()
 	case 1:
@@ -135,6 +135,8 @@ func (s *storm) event() {
 		s.crash()
 	case 14:
 		s.replaceNode()
+	case 15:
+		s.commit(api.Release(rapid.Uint64Range(1, s.index).Draw(s.r, "release")))
 	case 13:
 		s.clock.at = s.clock.at.Add(time.Duration(rapid.IntRange(0, 10).Draw(s.r, "seconds")) * time.Second)
 	}

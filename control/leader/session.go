@@ -152,6 +152,8 @@ func (s *session) tellAllocator(o api.Object, gone bool) {
 		either(gone, s.alloc.DropService, s.alloc.SetService, o.ID, o)
 	case *api.Task:
 		either(gone, s.alloc.DropTask, s.alloc.SetTask, o.ID, o)
+	case *api.Retired:
+		either(gone, s.alloc.DropRetired, s.alloc.SetRetired, o.ID, o)
 	}
 }
 

@@ -109,11 +109,15 @@ func (t *txn) checkNetwork(next *api.Network) error {
 			return api.Errorf(api.Internal, "VXLAN identifier %s of network %s (%s) belongs to network %s (%s)",
 				key, next.Spec.Name, next.ID, other.ObjectName(), other.ObjectID())
 		}
+		if other := t.first(api.KindRetired, byVNI, key); other != nil {
+			return api.Errorf(api.Internal, "VXLAN identifier %s of network %s (%s) is not free yet: %s", key, next.Spec.Name, next.ID, other.ObjectID())
+		}
 	}
 	return nil
 }
 
-// checkUnused refuses to delete a network that something needs.
+// checkUnused refuses to delete a network that something needs. Tasks that are
+// about to stop keep what they have of it, see retire.
 func (t *txn) checkUnused(n *api.Network) error {
 	if s := t.first(api.KindService, byIngress, ingressKey); s != nil && n.Spec.Ingress {
 		return api.Errorf(api.Invalid, "ingress network cannot be removed because service %s depends on it", s.ObjectName())
@@ -123,8 +127,10 @@ func (t *txn) checkUnused(n *api.Network) error {
 			return api.Errorf(api.Invalid, "network %s is in use by service %s", n.Spec.Name, s.ObjectName())
 		}
 	}
-	if live := t.first(api.KindTask, byNetwork, n.ID); live != nil {
-		return api.Errorf(api.Invalid, "network %s is in use by task %s", n.Spec.Name, live.ObjectID())
+	for _, live := range list[*api.Task](t.Txn, api.KindTask, byNetwork, n.ID) {
+		if live.Wanted() {
+			return api.Errorf(api.Invalid, "network %s is in use by task %s", n.Spec.Name, live.ObjectID())
+		}
 	}
 	return nil
 }
@@ -195,7 +201,7 @@ func (t *txn) checkAddress(next api.Object, network string, addr netip.Prefix) e
 				addr.Addr(), next.ObjectKind(), next.ObjectID(), network, kind, owner.ObjectID())
 		}
 	}
-	return nil
+	return t.checkReleased(next, network, addr.Addr(), key)
 }
 
 func (t *txn) claim(key string) {

@@ -15,7 +15,13 @@ import (
 )
 
 // model is the store as a few maps: slow, and simple enough to be right.
-type model map[string]*api.Task
+type model struct {
+	tasks map[string]*api.Task
+	// retired has the addresses that are not free yet, and since when.
+	retired map[string]uint64
+}
+
+func (m model) clone() model { return model{maps.Clone(m.tasks), maps.Clone(m.retired)} }
 
 var states = []swarm.TaskState{
 	swarm.TaskStateNew, swarm.TaskStateAssigned, swarm.TaskStateRunning, swarm.TaskStateShutdown, swarm.TaskStateFailed,
@@ -35,20 +41,28 @@ func drawTask(t *rapid.T) *api.Task {
 }
 
 func drawOp(t *rapid.T) api.Op {
+	if rapid.IntRange(0, 5).Draw(t, "release") == 0 {
+		return api.Release(rapid.Uint64Range(1, 12).Draw(t, "level"))
+	}
 	action := rapid.SampledFrom([]api.Action{api.ActionCreate, api.ActionUpdate, api.ActionDelete, api.ActionStatus})
 	return api.Op{Action: action.Draw(t, "action"), Object: drawTask(t)}
 }
 
 // apply returns the model after one operation, or false for a refusal.
-func (m model) apply(op api.Op) bool {
+func (m model) apply(index uint64, op api.Op) bool {
+	if op.Action == api.ActionRelease {
+		maps.DeleteFunc(m.retired, func(_ string, since uint64) bool { return since <= op.Object.ObjectMeta().Version.Index })
+		return true
+	}
 	next := op.Object.(*api.Task)
 	next = next.Copy()
-	old := m[next.ID]
+	old := m.tasks[next.ID]
 	switch {
 	case op.Action == api.ActionCreate && old != nil, op.Action == api.ActionUpdate && old == nil:
 		return false
 	case op.Action == api.ActionDelete:
-		delete(m, next.ID)
+		m.retire(index, old, nil)
+		delete(m.tasks, next.ID)
 		return true
 	case op.Action == api.ActionStatus && old == nil:
 		return true
@@ -61,13 +75,27 @@ func (m model) apply(op api.Op) bool {
 	case op.Action == api.ActionUpdate && api.Rank(next.Status.State) < api.Rank(old.Status.State):
 		next.Status = old.Status
 	}
-	for _, other := range m {
+	if _, waits := m.retired[addressOf(next)]; waits && next.Alive() {
+		return false
+	}
+	for _, other := range m.tasks {
 		if other.ID != next.ID && other.Alive() && next.Alive() && addressOf(next) != "" && addressOf(next) == addressOf(other) {
 			return false
 		}
 	}
-	m[next.ID] = next
+	m.retire(index, old, next)
+	m.tasks[next.ID] = next
 	return true
+}
+
+// retire holds back the address that a task on a node gives up.
+func (m model) retire(index uint64, old, next *api.Task) {
+	if old == nil || !old.Alive() || api.Rank(old.Status.State) < api.Rank(swarm.TaskStateAssigned) || addressOf(old) == "" {
+		return
+	}
+	if next == nil || !next.Alive() || addressOf(next) != addressOf(old) {
+		m.retired[addressOf(old)] = index
+	}
 }
 
 func addressOf(t *api.Task) string {
@@ -79,15 +107,15 @@ func addressOf(t *api.Task) string {
 
 func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s, m := New(), model{}
+		s, m := New(), model{map[string]*api.Task{}, map[string]uint64{}}
 		if err := s.Commit(1, day, []api.Op{api.Create(overlay("n1", "app", 1)), api.Create(service("s1", "web"))}); err != nil {
 			t.Fatal(err)
 		}
 		for index := uint64(2); index < 12; index++ {
 			ops := rapid.SliceOfN(rapid.Custom(drawOp), 1, 4).Draw(t, "ops")
-			after, ok := maps.Clone(m), true
+			after, ok := m.clone(), true
 			for _, op := range ops {
-				ok = ok && after.apply(op)
+				ok = ok && after.apply(index, op)
 			}
 			if err := s.Commit(index, day, ops); (err == nil) != ok {
 				t.Fatalf("the store says %v, the model %v", err, ok)
@@ -104,11 +132,20 @@ func TestAgainstModel(t *testing.T) {
 func compare(t *rapid.T, v *View, m model) {
 	byNode := map[string][]string{}
 	got := v.Tasks()
-	if len(got) != len(m) {
-		t.Fatalf("the store has %d tasks, the model %d", len(got), len(m))
+	if len(got) != len(m.tasks) {
+		t.Fatalf("the store has %d tasks, the model %d", len(got), len(m.tasks))
 	}
-	for _, id := range slices.Sorted(maps.Keys(m)) {
-		want, have := m[id], v.Task(id)
+	retired := map[string]uint64{}
+	for _, r := range v.Retired() {
+		for _, a := range r.Addresses {
+			retired[netip.PrefixFrom(a.Addr, 24).String()] = r.Version.Index
+		}
+	}
+	if !maps.Equal(retired, m.retired) {
+		t.Fatalf("the store holds back %v, the model %v", retired, m.retired)
+	}
+	for _, id := range slices.Sorted(maps.Keys(m.tasks)) {
+		want, have := m.tasks[id], v.Task(id)
 		byNode[want.NodeID] = append(byNode[want.NodeID], id)
 		if have == nil || have.Status.State != want.Status.State || have.NodeID != want.NodeID || addressOf(have) != addressOf(want) {
 			t.Fatalf("task %s is %+v, should be %+v", id, have, want)

@@ -20,12 +20,12 @@ const (
 	byName        = "name"        // cluster, service, network: unique
 	byHostname    = "hostname"    // node
 	byNumber      = "number"      // node: unique
-	byVNI         = "vni"         // network: unique
+	byVNI         = "vni"         // network, retired: unique
 	byIngress     = "ingress"     // network: unique, the routing mesh's; service: publishes in the mesh
-	byNetwork     = "network"     // service: ids or names it refers to; task: ids, live tasks only
+	byNetwork     = "network"     // service: ids or names it refers to; task: ids, live tasks only; retired: the id of the removed one
 	byIngressPort = "ingressport" // service: unique
 	byHostPort    = "hostport"    // service
-	byAddress     = "address"     // service: virtual IPs, task: live tasks; unique
+	byAddress     = "address"     // service: virtual IPs, task: live tasks; unique; retired: all
 	byService     = "service"     // task
 	byNode        = "node"        // task
 )
@@ -65,6 +65,10 @@ func schema() *memdb.DBSchema {
 		index(byNode, false, func(t *api.Task) []string { return some(t.NodeID) }),
 		index(byNetwork, false, taskNetworks),
 		index(byAddress, true, taskAddresses))
+	table(api.KindRetired,
+		index(byNetwork, true, removedNetwork),
+		index(byVNI, true, removedVNI),
+		index(byAddress, false, retiredAddresses))
 	return &memdb.DBSchema{Tables: tables}
 }
 

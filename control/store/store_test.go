@@ -173,14 +173,53 @@ func TestHostPortKeepsIngressOut(t *testing.T) {
 	f.refuses(api.Invalid, "port '53' is already in use by service 'host' (s1) as a host-published port", api.Create(udp))
 }
 
+// TestWhatIsGivenUpIsFree: names and ports at once, addresses and identifiers
+// after the release.
 func TestWhatIsGivenUpIsFree(t *testing.T) {
 	f := newFixture(t)
 	f.do(api.Create(on(service("s1", "web", 80), "n1")), api.Create(task("t1", "s1", swarm.TaskStateRunning, "10.0.1.3/24")))
-	f.do(api.Status(task("t1", "", swarm.TaskStateFailed)), api.Create(task("t2", "s1", swarm.TaskStateNew, "10.0.1.3/24")))
+	f.do(api.Status(task("t1", "", swarm.TaskStateFailed)))
+	second := api.Create(task("t2", "s1", swarm.TaskStateNew, "10.0.1.3/24"))
+	f.refuses(api.Internal, "address 10.0.1.3 of task t2 in network n1 is not free yet: t1.3", second)
+	f.do(api.Release(3), second)
 	f.do(api.Delete(service("s1", "")), api.Create(service("s2", "web", 80)))
 	f.refuses(api.Invalid, "network app is in use by task t2", api.Delete(overlay("n1", "", 0)))
 	f.do(api.Delete(task("t2", "", "")), api.Delete(overlay("n1", "", 0)), api.Delete(overlay("n1", "", 0)))
-	f.do(api.Create(overlay("n3", "app", 4097)))
+	f.do(api.Create(overlay("n8", "app", 0)))
+	taken := api.Create(overlay("n3", "other", 4097))
+	f.refuses(api.Internal, "VXLAN identifier 4097 of network other (n3) is not free yet: n1.8", taken)
+	f.do(api.Release(f.View().Index()), taken)
+	if left := f.View().Retired(); len(left) != 0 {
+		t.Errorf("still retired: %+v", left)
+	}
+}
+
+// TestRemovedNetworkWaitsForItsTasks: a network can be removed while its tasks are
+// about to stop; it stays for them, and its release counts from the end of the last.
+func TestRemovedNetworkWaitsForItsTasks(t *testing.T) {
+	f := newFixture(t)
+	going := task("t1", "s1", swarm.TaskStateRunning, "10.0.1.3/24")
+	f.do(api.Create(service("s1", "web")), api.Create(going))
+	going.DesiredState = swarm.TaskStateShutdown
+	f.do(api.UpdateAnyway(going))
+	f.do(api.Delete(overlay("n1", "", 0)), api.Create(overlay("n8", "app", 0)))
+	if n := f.View().RemovedNetwork("n1"); n == nil || !n.Removed || n.VNI != 4097 {
+		t.Fatalf("for its last task there is %+v", n)
+	}
+	f.do(api.Release(f.View().Index()))
+	if f.View().RemovedNetwork("n1") == nil {
+		t.Fatal("released although a task lives on it")
+	}
+	before := f.View().Index()
+	f.do(api.Status(task("t1", "", swarm.TaskStateShutdown)))
+	f.do(api.Release(before))
+	if f.View().RemovedNetwork("n1") == nil || len(f.View().Retired()) != 2 {
+		t.Fatal("released before the nodes could know that the task ended")
+	}
+	f.do(api.Release(f.View().Index()))
+	if left := f.View().Retired(); len(left) != 0 {
+		t.Errorf("still retired: %+v", left)
+	}
 }
 
 func TestServiceVersions(t *testing.T) {

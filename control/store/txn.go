@@ -24,9 +24,11 @@ type txn struct {
 	// the address keys they asked for.
 	touched map[ref]api.Object
 	claimed map[string]bool
-	index   uint64
-	now     time.Time
-	changes []Change
+	// retiring is set once something retired was written.
+	retiring bool
+	index    uint64
+	now      time.Time
+	changes  []Change
 }
 
 // ref names an object.
@@ -63,6 +65,8 @@ func (t *txn) apply(op api.Op) error {
 		return t.delete(old)
 	case api.ActionStatus:
 		return t.status(old, op.Object)
+	case api.ActionRelease:
+		return t.release(op.Object)
 	}
 	return api.Errorf(api.Invalid, "unknown action %q on %s %s", op.Action, op.Object.ObjectKind(), op.Object.ObjectID())
 }
@@ -162,7 +166,7 @@ func (t *txn) delete(old api.Object) error {
 	}
 	t.touched[ref{old.ObjectKind(), old.ObjectID()}] = nil
 	t.changes = append(t.changes, Change{Old: old})
-	return nil
+	return t.retire(old, nil)
 }
 
 // status merges a node's report. A report that says nothing new changes nothing.
@@ -238,7 +242,10 @@ func (t *txn) put(old, next api.Object) error {
 	}
 	t.touched[ref{next.ObjectKind(), next.ObjectID()}] = next
 	t.changes = append(t.changes, Change{Old: old, New: next})
-	return nil
+	if old == nil {
+		return nil
+	}
+	return t.retire(old, next)
 }
 
 // get returns the object with the id, nil without one.
@@ -285,6 +292,9 @@ func shallow(o api.Object) api.Object {
 		c := *o
 		return &c
 	case *api.Task:
+		c := *o
+		return &c
+	case *api.Retired:
 		c := *o
 		return &c
 	}

@@ -87,6 +87,28 @@ func (v *View) NetworkByName(name string) *api.Network {
 // Networks returns every network.
 func (v *View) Networks() []*api.Network { return all[*api.Network](v, api.KindNetwork) }
 
+// Retired returns everything that was given up and is not free yet.
+func (v *View) Retired() []*api.Retired { return all[*api.Retired](v, api.KindRetired) }
+
+// TasksByNetwork returns the live tasks that are attached to the network with the id.
+func (v *View) TasksByNetwork(id string) []*api.Task {
+	return list[*api.Task](v.txn, api.KindTask, byNetwork, id)
+}
+
+// NetworkHasTasks says whether there are any.
+func (v *View) NetworkHasTasks(id string) bool {
+	return first(v.txn, api.KindTask, byNetwork, id) != nil
+}
+
+// RemovedNetwork returns the network with the id that was removed and is not
+// free yet.
+func (v *View) RemovedNetwork(id string) *api.Network {
+	if r := one[*api.Retired](v, api.KindRetired, byNetwork, id); r != nil {
+		return r.Network
+	}
+	return nil
+}
+
 // first returns the first object under the key, nil without one. It panics on
 // a table or index that the schema does not have.
 func first(txn *memdb.Txn, kind api.Kind, index, key string) api.Object {

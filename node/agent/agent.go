@@ -47,6 +47,10 @@ type Endpoints interface {
 	// Settle waits until every node that lives has applied what was published
 	// last for the task, or ctx ends; it names the nodes that did not answer.
 	Settle(ctx context.Context, taskID string) (missing []string)
+	// Settled waits until every node that lives has applied all that was
+	// published and withdrawn so far, or ctx ends; it names the nodes that did
+	// not answer.
+	Settled(ctx context.Context) (missing []string)
 }
 
 // Config of an Agent; all fields are needed but Report.
@@ -82,6 +86,7 @@ type Agent struct {
 	wake     chan struct{}   // a task became dirty
 	saves    chan struct{}
 	earlier  []*worker // those of an earlier run's tasks
+	levels   *levels
 }
 
 // New returns an Agent that knows what its directory tells of an earlier run.
@@ -93,10 +98,12 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{
+	a := &Agent{
 		cfg: cfg, assigned: assigned, workers: map[string]*worker{},
 		dirty: map[string]bool{}, wake: make(chan struct{}, 1), saves: make(chan struct{}, 1),
-	}, nil
+	}
+	a.levels = newLevels(assigned.Revision, a.signal)
+	return a, nil
 }
 
 // Run works until ctx ends, then waits for its workers; running tasks are left
@@ -109,6 +116,7 @@ func (a *Agent) Run(ctx context.Context, started chan<- struct{}) error {
 	a.mu.Unlock()
 	close(started) // the workers of an earlier run's tasks exist, see Restored
 	defer a.wg.Wait()
+	a.wg.Go(func() { a.settle(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -127,12 +135,16 @@ func (a *Agent) Apply(m api.Assignment) error {
 	a.assigned.apply(m)
 	a.syncWorkers()
 	a.mu.Unlock()
+	if m.Full {
+		a.sweep()
+	}
+	a.levels.advance(m)
+	if !changes(m) {
+		return nil
+	}
 	select {
 	case a.saves <- struct{}{}:
 	default:
-	}
-	if m.Full {
-		a.sweep()
 	}
 	a.cfg.Changed()
 	return nil
@@ -149,6 +161,7 @@ func (a *Agent) syncWorkers() {
 	}
 	for id, w := range a.workers {
 		if a.assigned.Tasks[id] == nil {
+			a.levels.hold(id)
 			w.set(nil)
 		}
 	}
@@ -210,11 +223,16 @@ func (a *Agent) report(id string) {
 	a.mu.Lock()
 	a.dirty[id] = true
 	a.mu.Unlock()
+	a.signal()
+	a.cfg.Changed()
+}
+
+// signal says that there is something to report.
+func (a *Agent) signal() {
 	select {
 	case a.wake <- struct{}{}:
 	default:
 	}
-	a.cfg.Changed()
 }
 
 // Wake is signalled when there is something to report.

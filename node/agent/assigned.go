@@ -166,6 +166,7 @@ func (a *Agent) sweep() {
 	defer a.mu.Unlock()
 	for _, e := range entries {
 		if a.workers[e.Name()] == nil {
+			a.levels.holdAll(e.Name())
 			a.employ(newWorker(a, e.Name(), nil))
 		}
 	}

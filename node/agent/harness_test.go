@@ -116,6 +116,7 @@ type endpoints struct {
 	*journal
 	mu      sync.Mutex
 	records map[string]endpoint.Value
+	slow    chan struct{} // Settled waits for it, unless nil
 }
 
 func (e *endpoints) Publish(id string, v endpoint.Value) {
@@ -136,6 +137,21 @@ func (e *endpoints) Withdraw(id string) {
 
 func (e *endpoints) Settle(_ context.Context, id string) []string {
 	e.add("settle %s", id)
+	return nil
+}
+
+func (e *endpoints) Settled(ctx context.Context) []string {
+	e.mu.Lock()
+	slow := e.slow
+	e.mu.Unlock()
+	if slow != nil {
+		select {
+		case <-slow:
+		case <-ctx.Done():
+			return []string{"n2"}
+		}
+	}
+	e.add("settled")
 	return nil
 }
 

@@ -158,6 +158,7 @@ func (w *worker) settleDown(ctx context.Context, t *api.Task) {
 		w.mu.Unlock()
 		w.persist()
 	}
+	w.a.levels.release(w.id)
 	w.wait(ctx)
 }
 
@@ -184,6 +185,7 @@ func (w *worker) cleanUp(ctx context.Context) bool {
 		return false
 	}
 	w.a.forget(w.id)
+	w.a.levels.release(w.id) // not earlier: who is not forgotten is held
 	return true
 }
 
@@ -211,6 +213,9 @@ func (w *worker) update(change func(*swarm.TaskStatus)) {
 		panic(fmt.Sprintf("agent: task %s would fall from %s to %s", w.id, was, st.State))
 	}
 	st.Timestamp = w.a.cfg.Now()
+	if api.Terminal(st.State) {
+		w.a.levels.hold(w.id) // before anybody can report it
+	}
 	w.local.Status = st
 	w.mu.Unlock()
 	w.persist()
@@ -240,6 +245,9 @@ func (w *worker) load() error {
 	var l local
 	if err := json.Unmarshal(raw, &l); err != nil {
 		return fmt.Errorf("the task's state of an earlier run in %s: %w", w.dir(), err)
+	}
+	if api.Terminal(l.Status.State) {
+		w.a.levels.holdAll(w.id)
 	}
 	w.mu.Lock()
 	w.local = l

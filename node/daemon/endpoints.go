@@ -29,6 +29,16 @@ func (p *publisher) Withdraw(taskID string) {
 	}
 }
 
+// Settled implements agent.Endpoints.
+func (p *publisher) Settled(ctx context.Context) []string {
+	at := p.table.At()
+	missing, err := p.gossip.Confirm(ctx, endpoint.Record{Owner: p.table.Self(), Key: "all", Epoch: at.Epoch, Seq: at.Seq})
+	if err != nil && len(missing) == 0 {
+		return []string{err.Error()}
+	}
+	return missing
+}
+
 // Settle implements agent.Endpoints.
 func (p *publisher) Settle(ctx context.Context, taskID string) []string {
 	r, ok := p.table.View().Record(p.table.Self(), taskID)

@@ -73,6 +73,7 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 		Dir: dir, Self: n.self, Overlay: n.kernel, Balancer: m.d.balancer, Translator: nft.New(), Names: n.names,
 		MTUs:     func() (int, int, error) { return n.kernel.MTUs(dataPath) },
 		Assigned: n.lists, View: n.table.View, Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Logger: m.d.cfg.Logger,
+		Revision: n.revision, Reached: n.reached,
 	})
 	if err != nil {
 		return nil, errors.Join(err, n.kernel.Close())
@@ -145,11 +146,25 @@ func (n *overlayMember) ingressID() string {
 		return ""
 	}
 	for _, net := range a.Assigned().Networks {
-		if net.Spec.Ingress {
+		if net.Spec.Ingress && !net.Removed {
 			return net.ID
 		}
 	}
 	return ""
+}
+
+// revision is that of the newest assignment, 0 before the first.
+func (n *overlayMember) revision() uint64 {
+	if a := n.assigned.Load(); a != nil {
+		return a.Revision()
+	}
+	return 0
+}
+
+func (n *overlayMember) reached(revision uint64) {
+	if a := n.assigned.Load(); a != nil {
+		a.Programmed(revision)
+	}
 }
 
 // lists are what the fabric plans from.

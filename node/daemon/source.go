@@ -48,6 +48,14 @@ func (s source) Requeue(reports []api.TaskReport) {
 	}
 }
 
+// Level implements dispatch.Source.
+func (s source) Level() uint64 {
+	if a := s.agent(); a != nil {
+		return a.Level()
+	}
+	return 0
+}
+
 // Wake implements dispatch.Source.
 func (s source) Wake() <-chan struct{} {
 	if a := s.agent(); a != nil {

@@ -36,7 +36,8 @@ type Overlay interface {
 	Apply(ctx context.Context, ops []vxlan.Op) error
 }
 
-// Config of a Fabric; every field is needed but Applied, MTUs, Namespaces and Resync.
+// Config of a Fabric; every field is needed but Applied, Programmed,
+// Revision with Reached, MTUs, Namespaces and Resync.
 type Config struct {
 	Dir        string // the fabric's own directory
 	Self       plan.Self
@@ -58,6 +59,10 @@ type Config struct {
 	// Programmed, if not nil, is told how long a change of the wish took from the
 	// moment this node heard of it until its kernel had it.
 	Programmed func(took time.Duration)
+	// Revision returns that of the assignments, none older than it says; Reached
+	// is called when the kernel is what they ask for.
+	Revision func() uint64
+	Reached  func(revision uint64)
 	Logger     *slog.Logger
 	// Resync is how often the kernel is read although nothing changed (2 s).
 	Resync time.Duration

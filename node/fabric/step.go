@@ -27,7 +27,10 @@ var resolverAddr = netip.MustParseAddr("127.0.0.11")
 func (f *Fabric) step(ctx context.Context) error {
 	f.stepping.Lock()
 	defer f.stepping.Unlock()
-	view := f.cfg.View()
+	view, revision := f.cfg.View(), uint64(0)
+	if f.cfg.Revision != nil {
+		revision = f.cfg.Revision()
+	}
 	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
 	// What differs from a wish that had been made true was changed by somebody else.
 	sure := full && !f.doubt
@@ -58,6 +61,9 @@ func (f *Fabric) step(ctx context.Context) error {
 	}
 	if f.cfg.Applied != nil {
 		f.cfg.Applied(view)
+	}
+	if f.cfg.Reached != nil {
+		f.cfg.Reached(revision)
 	}
 	return nil
 }

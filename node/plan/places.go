@@ -116,7 +116,9 @@ func compareRecords(a, b *endpoint.Record) int {
 func (c *compiler) indexServices() {
 	named := map[string]string{} // network ids by name
 	for id, n := range c.networks {
-		named[n.Spec.Name] = id
+		if !n.Removed {
+			named[n.Spec.Name] = id
+		}
 	}
 	for _, s := range c.in.Services {
 		listed := map[string]bool{}

@@ -117,7 +117,7 @@ func newCompiler(in Input) *compiler {
 	}
 	for _, n := range in.Networks {
 		c.networks[n.ID] = n
-		if n.Spec.Ingress {
+		if n.Spec.Ingress && !n.Removed {
 			c.ingress = n
 		}
 	}
