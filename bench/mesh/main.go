@@ -38,6 +38,7 @@ type options struct {
 	rounds, conns   int
 	slice           time.Duration
 	only            string
+	hold            bool
 	patience        time.Duration
 }
 
@@ -67,6 +68,7 @@ func flags() options {
 	flag.IntVar(&o.conns, "conns", 16, "connections of a client at a time")
 	flag.DurationVar(&o.slice, "slice", 200*time.Millisecond, "how long one measurement takes")
 	flag.StringVar(&o.only, "only", "", "one scenario")
+	flag.BoolVar(&o.hold, "hold", false, "build everything, measure nothing, and wait for an interrupt: to look around")
 	flag.DurationVar(&o.patience, "patience", time.Minute, "how long the hosts of Shoal may take to come up")
 	flag.Parse()
 	if *short {
@@ -117,9 +119,23 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return errors.Join(err, down())
 	}
+	if o.hold {
+		show(scenarios)
+		<-ctx.Done()
+		return down()
+	}
 	rounds, err := measureAll(ctx, o, scenarios)
 	if err := errors.Join(err, down()); err != nil {
 		return err
 	}
 	return write(o, summarize(o, before, scenarios, rounds))
+}
+
+// show prints what each contender's client connects to, and from which process.
+func show(scenarios []scenario) {
+	for _, s := range scenarios {
+		for _, c := range s.contenders {
+			fmt.Printf("%s, %s: process %d to %s\n", s.Name, c.Name, c.client.pid, c.target)
+		}
+	}
 }
