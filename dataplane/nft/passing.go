@@ -78,21 +78,30 @@ func clampRule() netfilter.Rule {
 	})}
 }
 
-// members adds the chain that drops what comes to the port from strangers.
+// members adds the chains of a port that is for members. What they send each other
+// is not tracked: it is tunnelled, every flow inside would be an entry of its own
+// at both ends, and nothing ever asks for its state. What strangers send is dropped.
 func members(l *netfilter.Layout, port uint16) {
-	chain := netfilter.Chain{Name: "members", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookInput, Priority: nftables.ChainPriorityRaw}
+	in := netfilter.Chain{Name: "members", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw}
+	out := netfilter.Chain{Name: "untracked", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRaw}
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		l.Sets = append(l.Sets, nftables.Set{Name: membersSet + f.Suffix, KeyType: f.Addr})
-		chain.Rules = append(chain.Rules, netfilter.Rule{Comment: membersComment + strconv.Itoa(int(port)) + ", IPv" + f.Suffix, Exprs: netfilter.Join(
-			netfilter.Proto(unix.IPPROTO_UDP), f.Is(), []expr.Any{
-				netfilter.LoadPort(netfilter.Reg1),
-				&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: binary.BigEndian.AppendUint16(nil, port)},
-				f.LoadSource(netfilter.Reg1),
-				&expr.Lookup{SourceRegister: netfilter.Reg1, SetName: membersSet + f.Suffix, Invert: true},
-				&expr.Counter{},
-				&expr.Verdict{Kind: expr.VerdictDrop}})})
+		comment := membersComment + strconv.Itoa(int(port)) + ", IPv" + f.Suffix
+		toPort := netfilter.Join(netfilter.Proto(unix.IPPROTO_UDP), f.Is(), []expr.Any{
+			netfilter.LoadPort(netfilter.Reg1),
+			&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: binary.BigEndian.AppendUint16(nil, port)}})
+		member := func(load expr.Any, not bool) []expr.Any {
+			return netfilter.Join(toPort, []expr.Any{load, &expr.Lookup{SourceRegister: netfilter.Reg1, SetName: membersSet + f.Suffix, Invert: not}})
+		}
+		source := f.LoadSource(netfilter.Reg1)
+		in.Rules = append(in.Rules,
+			netfilter.Rule{Comment: comment, Exprs: netfilter.Join(member(source, false),
+				[]expr.Any{&expr.Notrack{}, &expr.Verdict{Kind: expr.VerdictAccept}})},
+			netfilter.Rule{Comment: comment + ", others", Exprs: netfilter.Join(member(source, true), netfilter.DestinationIsLocal(),
+				[]expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}})})
+		out.Rules = append(out.Rules, netfilter.Rule{Comment: comment, Exprs: append(member(f.LoadDest(netfilter.Reg1), false), &expr.Notrack{})})
 	}
-	l.Chains = append(l.Chains, chain)
+	l.Chains = append(l.Chains, in, out)
 }
 
 // passingElements are the elements of the sets above.

@@ -97,11 +97,14 @@ func TestLabPassing(t *testing.T) {
 		}
 	}
 	judged("at first")
+	if flows := tracking(t, node, "-p", "udp", "--dport", "4789"); flows != "" {
+		t.Errorf("what members send is tracked: %s", flows)
+	}
 	wish.Forwards = append(wish.Forwards, lb.Forward{Protocol: lb.TCP, Port: 8081, To: netip.MustParseAddrPort("172.30.0.2:80"), Name: "more"})
 	translate(t, d, wish)
 	judged("after a change")
 	for _, damage := range []string{"nft flush chain inet shoal_nat passing", "nft flush chain inet shoal_nat forward", "nft flush set inet shoal_nat links",
-		"nft flush chain inet shoal_nat members", "nft add element inet shoal_nat members4 { 10.7.0.19 }", "nft flush chain inet shoal_nat output"} {
+		"nft flush chain inet shoal_nat members", "nft flush chain inet shoal_nat untracked", "nft add element inet shoal_nat members4 { 10.7.0.19 }", "nft flush chain inet shoal_nat output"} {
 		run(t, node, damage)
 		if n := translate(t, nft.New(), wish); n == 0 {
 			t.Errorf("%s: nothing was healed", damage)
@@ -128,6 +131,19 @@ func TestLabPassing(t *testing.T) {
 	if left := list(t, node); left != "" {
 		t.Errorf("without people's rules this is left:\n%s", left)
 	}
+}
+
+// tracking is what conntrack(8) lists of the flows that a namespace tracks.
+func tracking(t *testing.T, ns string, chosen ...string) string {
+	t.Helper()
+	var out []byte
+	if err := netns.Do(ns, func() (err error) {
+		out, err = exec.Command("conntrack", append([]string{"-L"}, chosen...)...).Output()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
 }
 
 func list(t *testing.T, ns string) string {

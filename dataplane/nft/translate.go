@@ -37,7 +37,8 @@ const egressComment = "egress "
 //	output      the same from processes of the namespace, and their redirects
 //	postrouting sources hidden behind our own address
 //	forward     where links are passed: people's own rules, and segments that fit
-//	members     where a port is for members: what others send to it is dropped
+//	members     where a port is for members: what others send to it is dropped,
+//	            and what members send each other is not tracked; untracked likewise
 func natLayout(t lb.Translation) netfilter.Layout {
 	l := netfilter.Layout{Table: NATTable}
 	pre := natChain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
