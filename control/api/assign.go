@@ -47,6 +47,8 @@ type NodeReport struct {
 	Message string `json:",omitempty"`
 	// Capabilities is what the node's kernel can do.
 	Capabilities Capabilities `json:"Capabilities,omitzero"`
+	// Tunnel holds the node's public keys for encrypted networks.
+	Tunnel Tunnel `json:"Tunnel,omitzero"`
 }
 
 // TaskReport is the status of one task.

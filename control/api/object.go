@@ -48,6 +48,9 @@ type Cluster struct {
 	// GossipKeys are the symmetric keys of the gossip layer, 32 bytes each,
 	// the primary first.
 	GossipKeys [][]byte `json:",omitempty"`
+	// TunnelKeys says which keys of encrypted networks count; zero until the
+	// leader has begun the first epoch.
+	TunnelKeys KeyEpochs `json:"TunnelKeys,omitzero"`
 	// NextNodeNumber is the number the next new node gets.
 	NextNodeNumber uint32 `json:",omitempty"`
 }
@@ -66,6 +69,8 @@ type Node struct {
 	DownSince time.Time `json:"DownSince,omitzero"`
 	// Capabilities is what the node's kernel can do, as the node reported it.
 	Capabilities Capabilities `json:"Capabilities,omitzero"`
+	// Tunnel is what the node said of its encrypted tunnels.
+	Tunnel Tunnel `json:"Tunnel,omitzero"`
 }
 
 // Service is a declared service.

@@ -16,7 +16,8 @@ const (
 	// ActionStatus writes only what a node reports: of a task Status,
 	// StartedAt and nothing else (a state never falls: a lower one is
 	// ignored, not refused); of a node Status, Description, ManagerStatus,
-	// DataPathAddr, RaftAddr, DownSince and Capabilities. An object that is gone is skipped.
+	// DataPathAddr, RaftAddr, DownSince, Capabilities
+	// and Tunnel. An object that is gone is skipped.
 	ActionStatus Action = "status"
 	// ActionRelease frees what was retired, see Release.
 	ActionRelease Action = "release"

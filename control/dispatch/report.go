@@ -130,8 +130,8 @@ func describe(next *api.Node, r *api.NodeReport) error {
 		}
 		next.DataPathAddr = addr
 	}
-	next.RaftAddr, next.Capabilities = r.RaftAddr, r.Capabilities
-	return nil
+	next.RaftAddr, next.Capabilities, next.Tunnel = r.RaftAddr, r.Capabilities, r.Tunnel
+	return r.Tunnel.Check()
 }
 
 // batchReports gathers the operations of many reports into one proposal.

@@ -40,8 +40,9 @@ func trimCluster(c *api.Cluster) *api.Cluster {
 }
 
 func trimNode(n *api.Node) *api.Node {
-	out := &api.Node{Number: n.Number, DataPathAddr: n.DataPathAddr, RaftAddr: n.RaftAddr, DownSince: n.DownSince, Capabilities: n.Capabilities}
+	out := &api.Node{Number: n.Number, DataPathAddr: n.DataPathAddr, RaftAddr: n.RaftAddr, DownSince: n.DownSince, Capabilities: n.Capabilities, Tunnel: n.Tunnel}
 	out.Capabilities.Messages = nil // for people
+	out.Tunnel.Settled = 0          // for managers
 	out.ID, out.Meta = n.ID, n.Meta
 	out.Spec = n.Spec
 	out.Description.Hostname = n.Description.Hostname

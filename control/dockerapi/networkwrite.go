@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
@@ -100,9 +99,6 @@ func checkRequest(req network.CreateRequest) error {
 		return api.Errorf(api.Unimplemented, "networks without IPv4 are not supported by this version")
 	case req.EnableIPv6 != nil && *req.EnableIPv6 && !hasIPv6Subnet(req):
 		return api.Errorf(api.Invalid, "network %s: IPv6 needs an IPv6 subnet", req.Name)
-	case isSet(req.Options, "encrypted"):
-		// To carry the traffic in the clear would be to deceive whoever asked.
-		return api.Errorf(api.Unimplemented, "encrypted networks are not supported by this version")
 	case req.IPAM != nil && req.IPAM.Driver != "" && req.IPAM.Driver != "default":
 		return api.Errorf(api.Unimplemented, "IPAM driver %q is not supported by this version", req.IPAM.Driver)
 	}
@@ -112,13 +108,6 @@ func checkRequest(req network.CreateRequest) error {
 
 func hasIPv6Subnet(req network.CreateRequest) bool {
 	return req.IPAM != nil && slices.ContainsFunc(req.IPAM.Config, func(c network.IPAMConfig) bool { return c.Subnet.Addr().Is6() })
-}
-
-// isSet reads a driver option that is a switch: there without a value means on.
-func isSet(options map[string]string, name string) bool {
-	value, ok := options[name]
-	on, err := strconv.ParseBool(value)
-	return ok && (err != nil || on)
 }
 
 func checkNewNetwork(v *store.View, n *api.Network) error {

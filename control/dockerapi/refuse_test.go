@@ -244,7 +244,6 @@ func TestOtherRefusals(t *testing.T) {
 		{"driver", "POST", "/networks/create", network.CreateRequest{Name: "x", Driver: "bridge"}, 501, `networks of driver "bridge" are not supported by this version: only overlay networks can be created`},
 		{"range", "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.1.0.0/24","IPRange":"10.2.0.0/25"}]}}`, 400, "invalid network config: range 10.2.0.0/25 is outside of subnet 10.1.0.0/24"},
 		{"gateway", "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.1.0.0/24","Gateway":"10.2.0.1"}]}}`, 400, "no matching subnet for gateway 10.2.0.1"},
-		{"encrypted", "POST", "/networks/create", `{"Name":"x","Options":{"encrypted":""}}`, 501, "encrypted networks are not supported by this version"},
 		{"IPv6", "POST", "/networks/create", `{"Name":"x","EnableIPv6":true}`, 400, "network x: IPv6 needs an IPv6 subnet"},
 		{"overlap", "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.0/25"}]}}`, 403, "invalid pool request: Pool overlaps with other one on this address space"},
 		{"secret", "POST", "/secrets/create", `{"Name":"s"}`, 501, "secrets are not supported by this version"},

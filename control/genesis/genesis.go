@@ -125,7 +125,7 @@ func withDefaults(s swarm.Spec) swarm.Spec {
 }
 
 func node(req swarm.InitRequest, f Founder, dataPath netip.Addr) *api.Node {
-	n := &api.Node{Number: 1, DataPathAddr: dataPath, RaftAddr: f.Report.RaftAddr, Capabilities: f.Report.Capabilities}
+	n := &api.Node{Number: 1, DataPathAddr: dataPath, RaftAddr: f.Report.RaftAddr, Capabilities: f.Report.Capabilities, Tunnel: f.Report.Tunnel}
 	n.ID = f.NodeID
 	n.Spec.Role = swarm.NodeRoleManager
 	n.Spec.Availability = req.Availability

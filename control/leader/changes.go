@@ -61,8 +61,10 @@ func (s *session) change(c store.Change) {
 	}
 	switch c.Kind() {
 	case api.KindCluster:
+		s.keys = true
 		s.clusterChanged(c)
 	case api.KindNode:
+		s.keys = true
 		s.nodeChanged(c)
 	case api.KindService:
 		s.serviceChanged(c)

@@ -10,6 +10,7 @@ import (
 	"shoal/control/orchestrate"
 	"shoal/control/orchestrate/global"
 	"shoal/control/orchestrate/history"
+	"shoal/control/orchestrate/keys"
 	"shoal/control/orchestrate/replicated"
 	"shoal/control/orchestrate/restart"
 	"shoal/control/orchestrate/update"
@@ -30,6 +31,9 @@ type session struct {
 	// dirty has the services to be looked at, wake when others want to be.
 	dirty map[string]bool
 	wake  map[string]time.Time
+	// keys says that the epochs of tunnel keys are to be looked at, wakeKeys when.
+	keys     bool
+	wakeKeys time.Time
 	// globals are the global services: any node may concern them.
 	globals map[string]bool
 	// troubles are the allocator's complaints that were logged.
@@ -44,7 +48,7 @@ func newSession(c Config, changes <-chan store.Batch) *session {
 	s := &session{
 		Config: c, changes: changes, view: v,
 		alloc: alloc.Load(v), sched: schedule.Load(v),
-		dirty: map[string]bool{}, wake: map[string]time.Time{}, globals: map[string]bool{}, troubles: map[string]string{},
+		keys: true, dirty: map[string]bool{}, wake: map[string]time.Time{}, globals: map[string]bool{}, troubles: map[string]string{},
 	}
 	for _, service := range v.Services() {
 		s.dirty[service.ID] = true
@@ -76,6 +80,7 @@ func (s *session) round() []api.Op {
 	}
 	s.enter(d, s.alloc.Plan(s.now), s.tellScheduler)
 	s.enter(d, s.sched.Plan(s.now), s.alloc.Draft)
+	s.planKeys(d)
 	s.logTroubles()
 	return d.list()
 }
@@ -119,6 +124,17 @@ func (s *session) planService(d *draft, serviceID string) {
 	if !wake.IsZero() {
 		s.wake[serviceID] = wake
 	}
+}
+
+// planKeys looks at the epochs of tunnel keys when nodes or cluster changed, or
+// when it is time.
+func (s *session) planKeys(d *draft) {
+	if !s.keys && (s.wakeKeys.IsZero() || s.now.Before(s.wakeKeys)) {
+		return
+	}
+	p := keys.Plan(s.now, d)
+	s.enter(d, p.Ops, s.tellDraft)
+	s.keys, s.wakeKeys = false, p.Wake
 }
 
 // enter drafts operations and tells the other planners of them.
@@ -218,6 +234,7 @@ func (s *session) wait(ctx context.Context) error {
 
 // next is the earliest time at which a planner wants to look again.
 func (s *session) next() (next time.Time) {
+	next = s.wakeKeys
 	for _, at := range s.wake {
 		next = orchestrate.Earlier(next, at)
 	}

@@ -20,6 +20,8 @@ type request struct {
 	platforms   []swarm.Platform
 	ports       []hostPort
 	maxReplicas int
+	// encrypted says that a network of the task must be encrypted.
+	encrypted bool
 }
 
 func newRequest(t *api.Task) request {
@@ -29,6 +31,9 @@ func newRequest(t *api.Task) request {
 		r.constraints, r.impossible = parsed, err != nil
 		r.platforms, r.maxReplicas = p.Platforms, int(p.MaxReplicas)
 	}
+	for i := range t.NetworksAttachments {
+		r.encrypted = r.encrypted || api.Encrypted(&t.NetworksAttachments[i].Network)
+	}
 	return r
 }
 
@@ -37,16 +42,19 @@ type filter struct {
 	fits func(*request, *node) bool
 	// one and many word the refusal by one node and by %d nodes.
 	one, many string
+	// why, where there is one, says what is wrong with a node that was refused.
+	why func(*node) string
 }
 
 // filters are asked in this order; the first that refuses a node is the reason.
 var filters = []filter{
-	{ready, "1 node not available for new tasks", "%d nodes not available for new tasks"},
-	{resources, "insufficient resources on 1 node", "insufficient resources on %d nodes"},
-	{constraints, "scheduling constraints not satisfied on 1 node", "scheduling constraints not satisfied on %d nodes"},
-	{platform, "unsupported platform on 1 node", "unsupported platform on %d nodes"},
-	{ports, "host-mode port already in use on 1 node", "host-mode port already in use on %d nodes"},
-	{maxReplicas, "max replicas per node limit exceed", "max replicas per node limit exceed"},
+	{ready, "1 node not available for new tasks", "%d nodes not available for new tasks", nil},
+	{resources, "insufficient resources on 1 node", "insufficient resources on %d nodes", nil},
+	{constraints, "scheduling constraints not satisfied on 1 node", "scheduling constraints not satisfied on %d nodes", nil},
+	{platform, "unsupported platform on 1 node", "unsupported platform on %d nodes", nil},
+	{encryption, "1 node cannot encrypt networks", "%d nodes cannot encrypt networks", cannotEncrypt},
+	{ports, "host-mode port already in use on 1 node", "host-mode port already in use on %d nodes", nil},
+	{maxReplicas, "max replicas per node limit exceed", "max replicas per node limit exceed", nil},
 }
 
 func ready(_ *request, n *node) bool {
@@ -77,6 +85,18 @@ func platform(r *request, n *node) bool {
 	return false
 }
 
+// encryption keeps a task on an encrypted network away from nodes that would have
+// to send its frames in the clear.
+func encryption(r *request, n *node) bool {
+	can, _ := n.Capabilities.Encrypts()
+	return can || !r.encrypted
+}
+
+func cannotEncrypt(n *node) string {
+	_, why := n.Capabilities.Encrypts()
+	return n.Description.Hostname + ": " + why
+}
+
 func ports(r *request, n *node) bool {
 	for _, p := range r.ports {
 		if n.ports[p] > 0 {
@@ -91,15 +111,24 @@ func maxReplicas(r *request, n *node) bool {
 }
 
 // refusals counts, by filter, the nodes that were refused.
-type refusals []int
+type refusals []refusal
+
+type refusal struct {
+	count int
+	why   string // of the first node, where the filter says
+}
 
 // admit says whether the node may take a task, and counts it if not.
 func (r *request) admit(n *node, refused refusals) bool {
 	for i := range filters {
-		if !filters[i].fits(r, n) {
-			refused[i]++
-			return false
+		if filters[i].fits(r, n) {
+			continue
 		}
+		refused[i].count++
+		if filters[i].why != nil && refused[i].why == "" {
+			refused[i].why = filters[i].why(n)
+		}
+		return false
 	}
 	return true
 }
@@ -108,14 +137,8 @@ func (r *request) admit(n *node, refused refusals) bool {
 func (refused refusals) explain() string {
 	var reasons []string
 	for worst := refused.worst(); worst >= 0; worst = refused.worst() {
-		f, count := filters[worst], refused[worst]
-		switch {
-		case count == 1 || !strings.Contains(f.many, "%d"):
-			reasons = append(reasons, f.one)
-		default:
-			reasons = append(reasons, fmt.Sprintf(f.many, count))
-		}
-		refused[worst] = 0
+		reasons = append(reasons, filters[worst].words(refused[worst]))
+		refused[worst].count = 0
 	}
 	if len(reasons) == 0 {
 		return "no suitable node"
@@ -123,10 +146,21 @@ func (refused refusals) explain() string {
 	return "no suitable node (" + strings.Join(reasons, "; ") + ")"
 }
 
+func (f *filter) words(r refusal) string {
+	words := f.one
+	if r.count > 1 && strings.Contains(f.many, "%d") {
+		words = fmt.Sprintf(f.many, r.count)
+	}
+	if r.why != "" {
+		words += ": " + r.why
+	}
+	return words
+}
+
 func (refused refusals) worst() int {
 	worst := -1
-	for i, count := range refused {
-		if count > 0 && (worst < 0 || count > refused[worst]) {
+	for i, r := range refused {
+		if r.count > 0 && (worst < 0 || r.count > refused[worst].count) {
 			worst = i
 		}
 	}

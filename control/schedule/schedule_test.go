@@ -54,6 +54,20 @@ func hostPort8080(t *api.Task) {
 	t.Ports = []swarm.PortConfig{{TargetPort: 80, PublishedPort: 8080, PublishMode: swarm.PortConfigPublishModeHost}}
 }
 
+func encrypts(n *api.Node) { n.Capabilities.Encryption = []string{api.WireGuard} }
+
+func cannot(why string) func(*api.Node) {
+	return func(n *api.Node) { n.Capabilities.Missing = map[string]string{api.MissingEncryption: why} }
+}
+
+// sealed attaches the task to a network with the option.
+func sealed(value string) func(*api.Task) {
+	return func(t *api.Task) {
+		n := swarm.Network{Spec: swarm.NetworkSpec{DriverConfiguration: &swarm.Driver{Options: map[string]string{api.EncryptedOption: value}}}}
+		t.NetworksAttachments = append(t.NetworksAttachments, swarm.NetworkAttachment{Network: n})
+	}
+}
+
 // run tells a scheduler of nodes and tasks and returns where each task of its
 // plan went, or why it went nowhere.
 func run(nodes []*api.Node, tasks ...*api.Task) map[string]string {
@@ -84,6 +98,13 @@ func TestFilters(t *testing.T) {
 		want  string
 	}{
 		{"no node", nil, nil, "no suitable node"},
+		{"an encrypted network goes where it can be encrypted", []*api.Node{testNode("a", cannot("no WireGuard")), testNode("b", encrypts)},
+			[]*api.Task{testTask("t", "s", sealed(""))}, "b"},
+		{"nobody can encrypt", []*api.Node{testNode("a", cannot("no WireGuard")), testNode("b")},
+			[]*api.Task{testTask("t", "s", sealed("true"))}, "no suitable node (2 nodes cannot encrypt networks: host-a: no WireGuard)"},
+		{"one has not told", []*api.Node{testNode("a")},
+			[]*api.Task{testTask("t", "s", sealed(""))}, "no suitable node (1 node cannot encrypt networks: host-a: the node has not told of its kernel yet)"},
+		{"an option that is off", []*api.Node{testNode("a")}, []*api.Task{testTask("t", "s", sealed("false"))}, "a"},
 		{"paused and down", []*api.Node{
 			testNode("a", func(n *api.Node) { n.Spec.Availability = swarm.NodeAvailabilityPause }),
 			testNode("b", func(n *api.Node) { n.Status.State = swarm.NodeStateDown })},

@@ -222,10 +222,11 @@ func nodeStatus(old, report *api.Node) *api.Node {
 	next := *old
 	next.Status, next.Description, next.ManagerStatus = report.Status, report.Description, report.ManagerStatus
 	next.DataPathAddr, next.RaftAddr, next.DownSince = report.DataPathAddr, report.RaftAddr, report.DownSince
-	next.Capabilities = report.Capabilities
+	next.Capabilities, next.Tunnel = report.Capabilities, report.Tunnel
 	same := next.Status == old.Status && next.DataPathAddr == old.DataPathAddr && next.RaftAddr == old.RaftAddr &&
 		next.DownSince.Equal(old.DownSince) && reflect.DeepEqual(next.ManagerStatus, old.ManagerStatus) &&
-		reflect.DeepEqual(next.Description, old.Description) && reflect.DeepEqual(next.Capabilities, old.Capabilities)
+		reflect.DeepEqual(next.Description, old.Description) && reflect.DeepEqual(next.Capabilities, old.Capabilities) &&
+		reflect.DeepEqual(next.Tunnel, old.Tunnel)
 	if same {
 		return nil
 	}

@@ -53,6 +53,7 @@ type Daemon struct {
 	why      string // why that balancer
 	can      *capabilities
 	hides    error // why clients of published ports cannot keep their address
+	unsealed error // why networks cannot be encrypted here
 	engine   *engineapi.API
 
 	mu     sync.Mutex
@@ -85,7 +86,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if hides != nil {
 		cfg.Logger.Warn("clients of published ports are hidden behind the nodes they enter by", "why", hides)
 	}
-	d := &Daemon{cfg: cfg, runtime: rt, balancer: balancer, why: why, can: newCapabilities(balancer), hides: hides, base: ctx, fatal: make(chan error, 1)}
+	can := newCapabilities(balancer)
+	d := &Daemon{cfg: cfg, unsealed: can.probeEncryption(ctx), runtime: rt, balancer: balancer, why: why, can: can, hides: hides, base: ctx, fatal: make(chan error, 1)}
 	return d.run(ctx)
 }
 

@@ -165,6 +165,7 @@ func (m *member) learn(a api.Assignment) {
 			}
 		case *api.Cluster:
 			m.net.setKeys(o.GossipKeys)
+			m.net.setEpochs(o.TunnelKeys)
 		}
 	}
 	m.net.join(peers)

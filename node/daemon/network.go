@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,7 @@ type overlayMember struct {
 	asked    *peer.Server
 	ask      *peer.Client
 	assigned atomic.Pointer[agent.Agent]
+	tunnels  *tunnels
 }
 
 func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath netip.Addr, epoch uint64) (*overlayMember, error) {
@@ -69,8 +71,11 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, errors.Join(err, n.kernel.Close())
 	}
+	if n.tunnels, err = loadTunnels(filepath.Join(dir, "tunnel.json"), m.d.unsealed); err != nil {
+		return nil, errors.Join(err, n.kernel.Close())
+	}
 	n.fabric, err = fabric.New(fabric.Config{
-		Dir: dir, Self: n.self, Overlay: n.kernel, Balancer: m.d.balancer, Translator: nft.New(), Names: n.names,
+		Dir: dir, Self: n.self, Overlay: n.kernel, Vault: m.d.vault(n.self), Tunnels: n.tunnels.plan, Balancer: m.d.balancer, Translator: nft.New(), Names: n.names,
 		MTUs:     func() (int, int, error) { return n.kernel.MTUs(dataPath) },
 		Assigned: n.lists, View: n.table.View, Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Logger: m.d.cfg.Logger,
 		Revision: n.revision, Reached: n.reached,
@@ -78,6 +83,7 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 	if err != nil {
 		return nil, errors.Join(err, n.kernel.Close())
 	}
+	n.setEpochs(cluster.TunnelKeys)
 	n.table.Hold()
 	n.asked = peer.NewServer(m.d.peerRouter(), n.admit, m.d.cfg.Logger)
 	if err := n.startGossip(m, cluster); err != nil {
@@ -259,6 +265,18 @@ func (n *overlayMember) setKeys(keys [][]byte) {
 	}
 	if err := n.gossip.SetKeys(keys); err != nil {
 		n.d.cfg.Logger.Error("the gossip keys are not changed", "error", err)
+	}
+}
+
+// setEpochs makes the node's keys those that count. Without them encrypted
+// networks are not carried.
+func (n *overlayMember) setEpochs(e api.KeyEpochs) {
+	changed, err := n.tunnels.follow(e)
+	if err != nil {
+		n.d.cfg.Logger.Error("the node has no keys for encrypted networks", "epoch", e.Current, "error", err)
+	}
+	if changed {
+		n.fabric.Trigger()
 	}
 }
 

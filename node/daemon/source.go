@@ -23,7 +23,16 @@ func (s source) agent() *agent.Agent {
 }
 
 // Node implements dispatch.Source.
-func (s source) Node() api.NodeReport { return s.m.d.report(s.m.state, s.m.source.Current()) }
+func (s source) Node() api.NodeReport {
+	r := s.m.d.report(s.m.state, s.m.source.Current())
+	s.m.mu.Lock()
+	n := s.m.net
+	s.m.mu.Unlock()
+	if n != nil {
+		n.describe(&r)
+	}
+	return r
+}
 
 // All implements dispatch.Source.
 func (s source) All() []api.TaskReport {

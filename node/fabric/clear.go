@@ -7,6 +7,7 @@ import (
 
 	"shoal/dataplane/lb"
 	"shoal/overlay/vxlan"
+	"shoal/overlay/wireguard"
 )
 
 // Clear takes everything of ours out of the kernel, for a node that leaves its
@@ -20,6 +21,8 @@ func (f *Fabric) Clear(ctx context.Context) error {
 	if err == nil {
 		err = f.cfg.Overlay.Apply(ctx, vxlan.Plan(vxlan.Desired{}, actual))
 	}
+	f.heard = nil
+	vaultErr := f.applyVault(ctx, wireguard.Desired{}, false)
 	_, sweepErr := f.cfg.Namespaces.Sweep(f.cfg.Self.NamespaceDir, func(string) bool { return false })
-	return errors.Join(append(errs, err, sweepErr)...)
+	return errors.Join(append(errs, err, vaultErr, sweepErr)...)
 }

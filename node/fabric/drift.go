@@ -19,6 +19,7 @@ const (
 	PartOverlay     Part = "overlay"     // links, addresses, routes, forwarding, settings
 	PartTranslation Part = "translation" // published ports, redirects, masquerading, the way of replies
 	PartBalancer    Part = "balancer"    // virtual IPs and the routing mesh
+	PartVault       Part = "vault"       // the sockets of encrypted networks and their tunnels
 )
 
 // Repair is one difference that somebody else had made, and that was put right.
@@ -62,7 +63,7 @@ func (f *Fabric) Repairs() ([]Repair, map[Part]uint64) {
 	defer f.healed.mu.Unlock()
 	last := slices.Clone(f.healed.last)
 	slices.Reverse(last)
-	total := map[Part]uint64{PartOverlay: 0, PartTranslation: 0, PartBalancer: 0}
+	total := map[Part]uint64{PartOverlay: 0, PartTranslation: 0, PartBalancer: 0, PartVault: 0}
 	for part, n := range f.healed.total {
 		total[part] = n
 	}
@@ -97,7 +98,10 @@ func (f *Fabric) Drift(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the overlay: %w", err)
 	}
-	var out []string
+	out, err := f.vaultDrift(ctx, wish.Vault)
+	if err != nil {
+		return nil, err
+	}
 	for _, op := range vxlan.Plan(wish.Overlay, actual) {
 		out = append(out, fmt.Sprint(op))
 	}

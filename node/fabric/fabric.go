@@ -27,6 +27,7 @@ import (
 	"shoal/node/reconcile"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/vxlan"
+	"shoal/overlay/wireguard"
 )
 
 // Overlay reads and changes links, addresses, routes and forwarding entries.
@@ -36,12 +37,22 @@ type Overlay interface {
 	Apply(ctx context.Context, ops []vxlan.Op) error
 }
 
-// Config of a Fabric; every field is needed but Applied, Programmed,
+// Vault reads and changes the namespace of encrypted networks' sockets.
+type Vault interface {
+	Read(ctx context.Context) (wireguard.Actual, error)
+	Apply(ctx context.Context, ops []wireguard.Op) error
+}
+
+// Config of a Fabric; every field is needed but Vault, Tunnels, Applied, Programmed,
 // Revision with Reached, MTUs, Namespaces and Resync.
 type Config struct {
-	Dir        string // the fabric's own directory
-	Self       plan.Self
-	Overlay    Overlay
+	Dir     string // the fabric's own directory
+	Self    plan.Self
+	Overlay Overlay
+	// Vault is nil on a node that cannot encrypt; Tunnels says why, or with which
+	// keys it does (nil: it cannot). Live is the fabric's to fill in.
+	Vault      Vault
+	Tunnels    func() plan.Tunnels
 	Balancer   lb.Driver
 	Translator lb.Translator
 	// Namespaces are the kernel's when nil.
@@ -63,7 +74,7 @@ type Config struct {
 	// is called when the kernel is what they ask for.
 	Revision func() uint64
 	Reached  func(revision uint64)
-	Logger     *slog.Logger
+	Logger   *slog.Logger
 	// Resync is how often the kernel is read although nothing changed (2 s).
 	Resync time.Duration
 }
@@ -83,6 +94,8 @@ type Fabric struct {
 
 	// The step's own: what was last made true, and when everything was read.
 	last     plan.Output
+	live     map[string]map[wireguard.Key]bool
+	heard    *wireguard.Actual // the vault as the step found it, nil when it did not look
 	fullSync time.Time
 	doubt    bool
 	moved    bool // the last step had another wish than the one before
@@ -99,7 +112,8 @@ type local struct {
 // snapshot is the last wish that was compiled, for those who look.
 type snapshot struct {
 	sync.Mutex
-	out plan.Output
+	out     plan.Output
+	trouble error // with the vault
 }
 
 // New returns a Fabric; Run makes it work.
@@ -109,6 +123,9 @@ func New(cfg Config) (*Fabric, error) {
 	}
 	if cfg.Namespaces == nil {
 		cfg.Namespaces = kernelNamespaces{}
+	}
+	if cfg.Tunnels == nil {
+		cfg.Tunnels = func() plan.Tunnels { return plan.Tunnels{Missing: "it has no tunnels"} }
 	}
 	a, err := loadAddresses(filepath.Join(cfg.Dir, "gateway.json"))
 	if err != nil {
@@ -162,7 +179,10 @@ func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
 	}
 	f.locals[t.ID] = l
 	f.mu.Unlock()
-	return path, f.loop.Wait(ctx, f.loop.Trigger())
+	if err := f.loop.Wait(ctx, f.loop.Trigger()); err != nil {
+		return path, err
+	}
+	return path, f.awaitCarried(ctx, t)
 }
 
 // needsGateway says whether the task has a leg on the gateway bridge: every task
@@ -263,8 +283,9 @@ func (f *Fabric) input(v *endpoint.View) plan.Input {
 	defer f.mu.Unlock()
 	in := plan.Input{
 		Self: f.cfg.Self, Networks: networks, Services: services, Nodes: nodes,
-		Records: v.All(), Silent: map[string]bool{},
+		Records: v.All(), Silent: map[string]bool{}, Tunnels: f.cfg.Tunnels(),
 	}
+	in.Tunnels.Live = f.live
 	for _, owner := range v.Owners() {
 		in.Silent[owner] = v.Down(owner)
 	}

@@ -34,6 +34,10 @@ func (f *Fabric) step(ctx context.Context) error {
 	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
 	// What differs from a wish that had been made true was changed by somebody else.
 	sure := full && !f.doubt
+	f.heard = nil
+	if full {
+		f.listen(ctx)
+	}
 	f.doubt, f.moved = true, false // until this step has gone well
 	var mtuErr error
 	if full {
@@ -42,7 +46,7 @@ func (f *Fabric) step(ctx context.Context) error {
 	out := f.compile(view)
 
 	withdrawErr := f.withdraw(ctx, out.Balancers)
-	overlayErr := f.applyOverlay(ctx, out.Overlay, full, sure)
+	overlayErr := f.applyLinks(ctx, out, full, sure)
 	opened, resolverErr := f.openResolvers(ctx)
 	if opened {
 		out = f.compile(view)

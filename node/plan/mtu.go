@@ -24,5 +24,8 @@ func (s Self) networkMTU(n *api.Network) int {
 	if mtu := n.MTU(); mtu != 0 {
 		return mtu
 	}
+	if n.Encrypted() {
+		return s.encryptedMTU()
+	}
 	return s.OverlayMTU()
 }

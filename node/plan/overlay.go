@@ -8,6 +8,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/overlay/vxlan"
+	"shoal/overlay/wireguard"
 )
 
 // GatewayPrefix is the gateway bridge's own address; tasks get theirs from the
@@ -91,6 +92,9 @@ func (c *compiler) network(n *api.Network) vxlan.Network {
 		ID: n.ID, Namespace: self.NamespacePath(n.ID), VNI: n.VNI,
 		Local: self.VTEP, Port: self.Port, MTU: self.networkMTU(n), Subnets: subnets(n),
 	}
+	if n.Encrypted() {
+		out.Underlay, out.Local = self.VaultPath(), wireguard.Addr(self.Number)
+	}
 	if n == c.ingress {
 		addr := BalancerAddr(self.Number)
 		out.Balancer = &vxlan.Balancer{
@@ -98,7 +102,13 @@ func (c *compiler) network(n *api.Network) vxlan.Network {
 		}
 	}
 	for _, r := range c.remote[n.ID] {
-		out.Peers = append(out.Peers, vxlan.Peer{Addrs: r.at.Addrs, MAC: r.at.MAC, VTEP: r.Value.VTEP})
+		vtep := r.Value.VTEP
+		if n.Encrypted() {
+			vtep = c.tunnelAddr(r.Owner)
+		}
+		if vtep.IsValid() {
+			out.Peers = append(out.Peers, vxlan.Peer{Addrs: r.at.Addrs, MAC: r.at.MAC, VTEP: vtep})
+		}
 	}
 	return out
 }
@@ -120,7 +130,7 @@ func (c *compiler) sandbox(l Local) vxlan.Sandbox {
 	s := vxlan.Sandbox{ID: l.Task.ID, Namespace: l.Namespace}
 	for _, a := range l.Task.NetworksAttachments {
 		n := c.networks[a.Network.ID]
-		if n == nil || n.VNI == 0 || len(a.Addresses) == 0 {
+		if n == nil || n.VNI == 0 || len(a.Addresses) == 0 || c.blocked[n.ID] != "" {
 			continue
 		}
 		leg := vxlan.Interface{

@@ -17,6 +17,7 @@ import (
 	"shoal/dns/zone"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/vxlan"
+	"shoal/overlay/wireguard"
 )
 
 // Input is everything the decision depends on.
@@ -30,6 +31,8 @@ type Input struct {
 	Records []endpoint.Record
 	// Silent are the owners that gossip counts as failed.
 	Silent map[string]bool
+	// Tunnels is what encrypted networks need.
+	Tunnels Tunnels
 }
 
 // Self is the node that is planned for.
@@ -68,18 +71,27 @@ type Output struct {
 	Balancers    []lb.Desired
 	Translations []lb.Translation
 	Zone         zone.Model
+	// Vault is where encrypted networks' sockets are; Settled is the epoch of keys
+	// under which the node sends to every node that it has heard.
+	Vault   wireguard.Desired
+	Settled uint64
+	// Blocked says, by network, why the node does not carry it.
+	Blocked map[string]string
 }
 
 // Compile turns the input into the wish. Equal inputs give equal outputs,
 // whatever the order of their lists.
 func Compile(in Input) Output {
 	c := newCompiler(in)
-	return Output{
+	out := Output{
 		Overlay:      c.overlay(),
 		Balancers:    c.balancers(),
 		Translations: c.translations(),
 		Zone:         c.zone(),
+		Blocked:      c.blocked,
 	}
+	out.Vault, out.Settled = c.vault()
+	return out
 }
 
 // compiler holds the input sorted and indexed.
@@ -91,6 +103,10 @@ type compiler struct {
 	dead     map[string]bool // other owners that managers count as down
 	mesh     []publication   // the ports of the routing mesh
 	hides    bool            // some node needs clients of published ports masqueraded
+	others   []*api.Node     // the other nodes, by number
+	numbers  map[string]uint32
+	sealed   []*api.Network // the used networks that are encrypted
+	blocked  map[string]string
 
 	remote   map[string][]spot // other nodes' records, by network
 	spots    map[place][]spot  // the records of owners that are not dead
@@ -114,6 +130,7 @@ func newCompiler(in Input) *compiler {
 	c := &compiler{
 		in: in, networks: map[string]*api.Network{}, dead: map[string]bool{}, remote: map[string][]spot{},
 		spots: map[place][]spot{}, attached: map[string][]attached{}, fronts: map[string][]front{},
+		numbers: map[string]uint32{}, blocked: map[string]string{},
 	}
 	for _, n := range in.Networks {
 		c.networks[n.ID] = n
@@ -126,6 +143,7 @@ func newCompiler(in Input) *compiler {
 			c.dead[n.ID] = true
 		}
 	}
+	c.indexNodes()
 	c.in.Local = slices.Clone(in.Local)
 	slices.SortFunc(c.in.Local, func(a, b Local) int { return cmp.Compare(a.Task.ID, b.Task.ID) })
 	c.hides = in.Self.HidesClients
@@ -153,9 +171,10 @@ func (c *compiler) findUsed() {
 		used[c.ingress.ID] = true
 	}
 	for id := range used {
-		if n := c.networks[id]; n != nil && n.VNI != 0 {
+		if n := c.networks[id]; n != nil && n.VNI != 0 && !c.block(n) {
 			c.used = append(c.used, n)
 		}
 	}
+	slices.SortFunc(c.sealed, func(a, b *api.Network) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(c.used, func(a, b *api.Network) int { return cmp.Compare(a.ID, b.ID) })
 }

@@ -190,10 +190,10 @@ const (
 	vniPause = 20 * time.Millisecond
 )
 
-// addVXLAN asks the host for a link in another namespace, in one step: the link
-// is never seen on the host, and its socket is the host's.
+// addVXLAN asks the underlay's namespace for a link in another one, in one step:
+// the link is never seen there, and its socket is there.
 func (k *Kernel) addVXLAN(ctx context.Context, o vxlan.AddVXLAN) error {
-	from, err := k.open("")
+	from, err := k.open(o.Tunnel.Underlay)
 	if err != nil {
 		return err
 	}

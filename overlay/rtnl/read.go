@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -24,7 +25,7 @@ func (k *Kernel) read(path string, of kind) (vxlan.Namespace, bool, error) {
 	if err != nil {
 		return vxlan.Namespace{}, false, err
 	}
-	r := reader{space: s, names: map[int]string{}, links: map[int]*vxlan.Link{}}
+	r := reader{space: s, names: map[int]string{}, links: map[int]*vxlan.Link{}, underlay: k.namer(path, s)}
 	steps := []func() error{func() error { return r.readLinks(of) }, r.readAddrs, r.readRoutes}
 	if of != sandbox {
 		steps = append(steps, r.readPorts)
@@ -58,6 +59,41 @@ type reader struct {
 	*space
 	names map[int]string // of all links
 	links map[int]*vxlan.Link
+	// underlay names the namespace that has the id.
+	underlay func(id int) (string, error)
+}
+
+// namer returns what tells underlays by the ids that the kernel gives them in a
+// namespace; it asks the kernel for each once. A tunnel whose socket is in the
+// namespace itself has none.
+func (k *Kernel) namer(own string, s *space) func(id int) (string, error) {
+	var paths map[int]string
+	return func(id int) (string, error) {
+		if id < 0 {
+			return own, nil
+		}
+		if paths == nil {
+			paths = map[int]string{}
+			for path := range k.underlays {
+				at, err := k.open(path)
+				if errors.Is(err, fs.ErrNotExist) {
+					continue
+				}
+				if err != nil {
+					return "", err
+				}
+				other, err := s.netlink.GetNetNsIdByFd(at.ns.Fd())
+				if err != nil {
+					return "", fmt.Errorf("id of namespace %q: %w", path, err)
+				}
+				paths[other] = path
+			}
+		}
+		if path, ok := paths[id]; ok {
+			return path, nil
+		}
+		return vxlan.UnderlayLost, nil
+	}
 }
 
 func (r *reader) readLinks(of kind) error {
@@ -75,9 +111,16 @@ func (r *reader) readLinks(of kind) error {
 		if a.Flags&net.FlagLoopback != 0 {
 			name = vxlan.KindLoopback
 		}
-		if owns(name, a.Name) {
-			r.links[a.Index] = convert(link, name)
+		if !owns(name, a.Name) {
+			continue
 		}
+		converted := convert(link, name)
+		if name == vxlan.KindVXLAN {
+			if converted.Tunnel.Underlay, err = r.underlay(a.NetNsID); err != nil {
+				return err
+			}
+		}
+		r.links[a.Index] = converted
 	}
 	for _, link := range links {
 		if l, a := r.links[link.Attrs().Index], link.Attrs(); l != nil && a.MasterIndex != 0 {

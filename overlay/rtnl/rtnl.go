@@ -51,6 +51,8 @@ type Kernel struct {
 
 	mu     sync.Mutex
 	spaces map[string]*space // by path as in vxlan.Actual
+	// underlays are the namespaces that the sockets of tunnels may be in.
+	underlays map[string]bool
 }
 
 // New returns a Kernel after making sure that the node's own namespace opens.
@@ -59,7 +61,7 @@ func New(config Config) (*Kernel, error) {
 	if config.Prefix == "" {
 		config.Prefix = "net-"
 	}
-	k := &Kernel{config: config, spaces: make(map[string]*space)}
+	k := &Kernel{config: config, spaces: make(map[string]*space), underlays: map[string]bool{"": true}}
 	if _, err := k.open(""); err != nil {
 		return nil, fmt.Errorf("open the node's own network: %w", err)
 	}
@@ -85,6 +87,10 @@ func (k *Kernel) Read(ctx context.Context, desired vxlan.Desired) (vxlan.Actual,
 	paths, err := k.scope(desired)
 	if err != nil {
 		return vxlan.Actual{}, err
+	}
+	k.underlays = map[string]bool{"": true}
+	for _, n := range desired.Networks {
+		k.underlays[n.Underlay] = true
 	}
 	actual := vxlan.Actual{Namespaces: make(map[string]vxlan.Namespace, len(paths))}
 	for path, kind := range paths {

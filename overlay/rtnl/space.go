@@ -107,10 +107,10 @@ func (k *Kernel) drop(path string) {
 	}
 }
 
-// forget drops the namespaces that are not in keep.
+// forget drops the namespaces that are not in keep and carry no tunnels.
 func (k *Kernel) forget(keep map[string]kind) {
 	for path := range k.spaces {
-		if _, ok := keep[path]; !ok {
+		if _, ok := keep[path]; !ok && !k.underlays[path] {
 			k.drop(path)
 		}
 	}

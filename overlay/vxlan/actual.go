@@ -59,12 +59,18 @@ type Link struct {
 
 // Tunnel is what a vxlan link is made with and never changes.
 type Tunnel struct {
-	VNI      uint32
+	VNI uint32
+	// Underlay is the namespace that holds the UDP socket, "" for the node's own;
+	// UnderlayLost stands for one that is neither that nor known by a path.
+	Underlay string `json:",omitempty"`
 	Local    netip.Addr
 	Port     uint16 // UDP
 	Learning bool
 	Proxy    bool
 }
+
+// UnderlayLost is the Underlay of a tunnel whose socket is in no known namespace.
+const UnderlayLost = "?"
 
 // Port is how a bridge treats one of its ports.
 type Port struct {

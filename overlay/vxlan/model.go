@@ -42,7 +42,10 @@ type Network struct {
 	ID        string
 	Namespace string // path of the overlay netns; rtnl creates it
 	VNI       uint32 // 24 bits, RFC 7348
-	// Local is the VTEP's own address, Port the UDP port (4789).
+	// Underlay is the path of the namespace whose addresses and routes carry the
+	// network's frames, "" for the node's own. It is there already.
+	Underlay string `json:",omitempty"`
+	// Local is the VTEP's own address there, Port the UDP port (4789).
 	Local netip.Addr
 	Port  uint16
 	MTU   int // bytes, of the inner packets

@@ -29,8 +29,8 @@ type SetSysctl struct{ Namespace, Key, Value string }
 // for groups, and neighbour discovery must pass).
 type AddBridge struct{ Namespace, Name string }
 
-// AddVXLAN makes a vxlan link in a namespace; its UDP socket stays in the
-// node's own.
+// AddVXLAN makes a vxlan link in a namespace; its UDP socket is in the one that
+// Tunnel.Underlay names.
 type AddVXLAN struct {
 	Namespace, Name string
 	MTU             int
@@ -175,7 +175,7 @@ func (o AddVXLAN) String() string {
 	if t.Proxy {
 		proxy = "proxy"
 	}
-	return line("ip link add", o.Name, "netns", o.Namespace, "mtu", o.MTU,
+	return line(tool("ip", t.Underlay), "link add", o.Name, "netns", o.Namespace, "mtu", o.MTU,
 		"type vxlan id", t.VNI, "local", t.Local, "dstport", t.Port, learning, proxy)
 }
 

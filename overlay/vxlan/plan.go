@@ -89,7 +89,7 @@ func (p *planner) overlay(path string) bool {
 func (p *planner) clearTunnels(w *wished) {
 	for _, at := range p.sorted() {
 		have := p.have[at]
-		if at != w.place && have.Kind == KindVXLAN && have.Tunnel.VNI == w.Tunnel.VNI && have.Tunnel.Port == w.Tunnel.Port {
+		if at != w.place && have.Kind == KindVXLAN && have.Tunnel.VNI == w.Tunnel.VNI && have.Tunnel.Port == w.Tunnel.Port && have.Tunnel.Underlay == w.Tunnel.Underlay {
 			p.clearLink(at)
 		}
 	}

@@ -79,7 +79,7 @@ func (w *wish) network(n Network) {
 	w.add(bridge)
 	tunnel := &wished{place: place{ns, TunnelName(n.VNI)}, Link: Link{
 		Kind: KindVXLAN, MTU: n.MTU, Master: BridgeName,
-		Tunnel: Tunnel{VNI: n.VNI, Local: n.Local.Unmap(), Port: n.Port, Proxy: true},
+		Tunnel: Tunnel{VNI: n.VNI, Underlay: n.Underlay, Local: n.Local.Unmap(), Port: n.Port, Proxy: true},
 	}}
 	peers(n, &tunnel.Link)
 	w.add(tunnel)
