@@ -8,21 +8,64 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // shimSockets is where shims put their sockets whatever containerd says.
 const shimSockets = "/run/containerd/s"
 
-// everything is the host's daemon and its containers' processes.
+// everything is the host's daemon, its tasks' name server and its containers'
+// processes.
 func (l *Lab) everything(h Host) ([]process, error) {
 	list, err := l.shims(h.Namespace)
 	if err != nil {
 		return nil, err
 	}
+	servers, err := h.nameServers()
+	if err != nil {
+		return nil, err
+	}
+	list = append(servers, list...)
 	if daemon, runs := recorded(h.pidFile()); runs {
 		list = append([]process{daemon}, list...)
 	}
 	return list, nil
+}
+
+// nameServers are the processes that answer for the host's tasks, known by their
+// command line: shoald resolver DIR.
+func (h Host) nameServers() (found []process, err error) {
+	all, err := processes()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		if args := arguments(p.pid); len(args) == 3 && args[1] == "resolver" && args[2] == filepath.Join(h.Dir, "exec", "resolver") {
+			found = append(found, p)
+		}
+	}
+	return found, nil
+}
+
+// NameServerPids are the processes that answer for the host's tasks.
+func (h Host) NameServerPids() (pids []int, err error) {
+	list, err := h.nameServers()
+	for _, p := range list {
+		pids = append(pids, p.pid)
+	}
+	return pids, err
+}
+
+// KillNameServer kills what answers for the host's tasks.
+func (l *Lab) KillNameServer(ctx context.Context, h Host) error {
+	list, err := h.nameServers()
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("no name server runs on %s", h.Name)
+	}
+	if err != nil {
+		return err
+	}
+	return killAll(ctx, list)
 }
 
 // PowerCut takes a host's cable out and kills its daemon, its shims and its
@@ -49,6 +92,26 @@ func (l *Lab) KillDaemon(ctx context.Context, h Host) error {
 		return fmt.Errorf("shoald does not run on %s", h.Name)
 	}
 	return killAll(ctx, []process{daemon})
+}
+
+// stopPatience is how long a daemon may take to stop.
+const stopPatience = 20 * time.Second
+
+// StopDaemon asks a host's shoald to stop, as an upgrade does; its tasks go on.
+func (l *Lab) StopDaemon(ctx context.Context, h Host) error {
+	daemon, runs := recorded(h.pidFile())
+	if !runs {
+		return fmt.Errorf("shoald does not run on %s", h.Name)
+	}
+	if err := daemon.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return until(ctx, stopPatience, "the end of shoald on "+h.Name, func() error {
+		if daemon.alive() {
+			return fmt.Errorf("process %d still runs", daemon.pid)
+		}
+		return nil
+	})
 }
 
 // Freeze stops every process of a host where it is.

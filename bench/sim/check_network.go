@@ -257,7 +257,7 @@ func (n *network) checkNames(v *store.View, s *api.Service, networkID string, ta
 		}
 	}
 	for name, want := range map[string][]netip.Addr{s.Spec.Name: want, "tasks." + s.Spec.Name: tasks} {
-		got, _ := n.names.Zone().Addrs(on, name)
+		got := n.names.addrs(on, name)
 		got = slices.Clone(got)
 		slices.SortFunc(got, netip.Addr.Compare)
 		if !slices.Equal(got, want) {

@@ -5,13 +5,17 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"shoal/dataplane/lb"
 	"shoal/dataplane/lb/lbfake"
+	"shoal/dns/zone"
 	"shoal/node/agent"
+	"shoal/node/resolver"
 	"shoal/node/runtime"
 	"shoal/node/runtime/fake"
 	"shoal/overlay/vxlan"
@@ -210,20 +214,36 @@ func (n namespaces) must(path string) error {
 	return nil
 }
 
-// Listen implements fabric.Namespaces.
-func (n namespaces) Listen(ctx context.Context, path, network, address string) (net.Listener, error) {
-	if err := n.must(path); err != nil {
-		return nil, err
-	}
-	return new(net.ListenConfig).Listen(ctx, network, address)
+// Serve implements fabric.Names; nobody asks it.
+func (n *names) Serve(_ context.Context, t resolver.Task) (uint16, error) {
+	return namesPort, namespaces{n.machine}.must(t.Namespace)
 }
 
-// ListenPacket implements fabric.Namespaces.
-func (n namespaces) ListenPacket(ctx context.Context, path, network, address string) (net.PacketConn, error) {
-	if err := n.must(path); err != nil {
-		return nil, err
+// namesPort is where no name server listens.
+const namesPort = 5353
+
+// Drop implements fabric.Names.
+func (n *names) Drop(context.Context, string) error { return nil }
+
+// SetNames implements fabric.Names.
+func (n *names) SetNames(_ context.Context, m zone.Model) error {
+	n.zone.Store(zone.Build(m))
+	return nil
+}
+
+func (n *names) addrs(networks []string, name string) []netip.Addr {
+	z := n.zone.Load()
+	if z == nil {
+		return nil
 	}
-	return new(net.ListenConfig).ListenPacket(ctx, network, address)
+	addrs, _ := z.Addrs(networks, name)
+	return addrs
+}
+
+// names is the name server of a host.
+type names struct {
+	machine *machine
+	zone    atomic.Pointer[zone.Zone]
 }
 
 // Dial implements fabric.Namespaces: a task's program accepts as long as it runs.

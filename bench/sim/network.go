@@ -15,7 +15,6 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/ca"
-	"shoal/dns/server"
 	"shoal/node/agent"
 	"shoal/node/fabric"
 	"shoal/node/plan"
@@ -36,7 +35,7 @@ type network struct {
 	table    *endpoint.Table
 	gossip   *gossip.Gossip
 	fabric   *fabric.Fabric
-	names    *server.Server
+	names    *names
 	assigned atomic.Pointer[agent.Agent]
 }
 
@@ -44,7 +43,7 @@ func (d *daemon) startNetwork(cluster *api.Cluster, self *api.Node, epoch uint64
 	if self.Number == 0 {
 		return nil, fmt.Errorf("the managers gave %s no number", d.h.name)
 	}
-	n := &network{d: d, table: endpoint.New(d.h.id, epoch), names: server.New(d.h.logger())}
+	n := &network{d: d, table: endpoint.New(d.h.id, epoch), names: &names{machine: d.h.machine}}
 	n.self = plan.Self{
 		ID: d.h.id, Number: self.Number, VTEP: d.h.addr, Port: uint16(cluster.DataPathPort), MTU: 1500, GatewayMTU: 1500,
 		NamespaceDir: "/run/" + d.h.name + "/netns",

@@ -13,7 +13,7 @@ import (
 // draw no lots and open nothing.
 var pureRooms = []string{
 	"control/store", "control/fsm", "control/alloc", "control/schedule", "control/orchestrate", "control/genesis",
-	"overlay/endpoint", "overlay/vxlan", "overlay/wireguard", "dataplane/lb", "dataplane/trace", "dns/zone", "node/plan",
+	"overlay/endpoint", "overlay/vxlan", "overlay/wireguard", "dataplane/lb", "dataplane/trace", "dns/zone", "dns/resolvconf", "node/plan",
 }
 
 // impureCalls are calls that a pure room may not make, by package and name.

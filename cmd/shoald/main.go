@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"shoal/node/daemon"
+	"shoal/node/resolver"
 	"shoal/node/runtime/containerd"
 )
 
@@ -26,7 +28,7 @@ func main() {
 	root := &cobra.Command{
 		Use: "shoald", Short: "Shoal's node daemon", Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), logWriterCommand())
+	root.AddCommand(runCommand(), logWriterCommand(), resolverCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "shoald:", err)
 		stop()
@@ -37,6 +39,7 @@ func main() {
 func runCommand() *cobra.Command {
 	cfg := daemon.Config{Version: version}
 	var level string
+	var dns []string
 	cmd := &cobra.Command{
 		Use: "run", Short: "Run the node until it is told to stop; its tasks go on", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,6 +50,9 @@ func runCommand() *cobra.Command {
 			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
 			if os.Geteuid() != 0 {
 				return errors.New("the node's daemon makes network namespaces and mounts: run it as root")
+			}
+			if err := servers(&cfg, dns); err != nil {
+				return err
 			}
 			return daemon.Run(cmd.Context(), cfg)
 		},
@@ -62,6 +68,10 @@ func runCommand() *cobra.Command {
 	f.StringVar(&cfg.Hostname, "hostname", hostname, "the node's name")
 	f.StringVar(&cfg.Containerd, "containerd", "/run/containerd/containerd.sock", "containerd's socket")
 	f.StringVar(&cfg.ContainerdNamespace, "containerd-namespace", "shoal", "the namespace in containerd that is this node's own")
+	f.StringVar(&cfg.ResolvConf, "resolv-conf", "/etc/resolv.conf", "the machine's name servers, search list and options")
+	f.StringArrayVar(&dns, "dns", nil, "name server for tasks that name none, in place of the machine's; asked from the task's namespace")
+	f.StringArrayVar(&cfg.DNS.Search, "dns-search", nil, "search domain for tasks that name none; . for none")
+	f.StringArrayVar(&cfg.DNS.Options, "dns-opt", nil, "option in /etc/resolv.conf for tasks that name none")
 	f.StringVar(&cfg.Balancer, "balancer", "auto", "load balancer: auto, ipvs or nft")
 	f.DurationVar(&cfg.Election, "raft-election-timeout", 0, "how long managers wait for a leader's sign of life (0: 300ms)")
 	f.Float64Var(&cfg.GossipScale, "gossip-scale", 1, "stretches the pace of gossip on slow machines")
@@ -75,5 +85,26 @@ func logWriterCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: containerd.LogCommand + " PATH", Hidden: true, Args: cobra.ExactArgs(1),
 		Run: func(_ *cobra.Command, args []string) { containerd.LogWriterMain(args[0]) },
+	}
+}
+
+// servers reads the addresses of --dns.
+func servers(cfg *daemon.Config, texts []string) error {
+	for _, text := range texts {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("--dns %s: give the address of a name server", text)
+		}
+		cfg.DNS.Servers = append(cfg.DNS.Servers, a)
+	}
+	return nil
+}
+
+// resolverCommand is what the daemon starts to answer the tasks' questions
+// whether or not it runs itself.
+func resolverCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: resolver.Command + " DIR", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return resolver.Main(args[0]) },
 	}
 }

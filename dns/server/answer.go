@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 
@@ -9,94 +10,135 @@ import (
 	"shoal/dns/zone"
 )
 
-// handler answers one task's questions.
-type handler struct {
-	s        *Server
-	networks []string
+// quick answers from the zone a question that needs no thinking: the addresses of
+// a name, or that it has none of the kind. The answer is appended to out; it is
+// nil when something slower must look at the query.
+func (l *Listener) quick(out, raw []byte, q question, limit int) []byte {
+	if q.class != dns.ClassINET || q.kind == dns.TypePTR || q.kind == dns.TypeSRV {
+		return nil
+	}
+	a, found := l.s.Zone().Find(l.task.Load().Networks, q.name)
+	if !found {
+		return nil
+	}
+	l.s.stats.Local.Add(1)
+	out = head(out, raw, q, flagAnswers)
+	if q.edns {
+		limit -= optSize
+	}
+	switch q.kind {
+	case dns.TypeA:
+		out = addresses(out, a.V4(), limit)
+	case dns.TypeAAAA:
+		out = addresses(out, a.V6(), limit)
+	case dns.TypeANY:
+		out = addresses(out, a.All(), limit)
+	}
+	return tail(out, q)
 }
 
-// ServeDNS implements dns.Handler.
-func (h handler) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	reply := h.reply(w, q)
-	if reply == nil {
-		return
+// addresses adds records for the question's name, from a random one on and with a
+// random stride, so that no order of them is the usual one. What does not fit is
+// left out, and the answer says so.
+func addresses(out []byte, addrs []netip.Addr, limit int) []byte {
+	n := len(addrs)
+	if n == 0 {
+		return out
 	}
-	reply.Truncate(size(w, q))
-	// A client that went away is not an error of ours.
-	_ = w.WriteMsg(reply)
+	at, step, count := rand.IntN(n), stride(n), 0
+	for range n {
+		before := len(out)
+		out = record(out, addrs[at])
+		if len(out) > limit {
+			out = out[:before]
+			out[2] |= flagCut >> 8
+			break
+		}
+		count++
+		at = (at + step) % n
+	}
+	binary.BigEndian.PutUint16(out[6:], uint16(count))
+	return out
 }
 
-// size is how large an answer the client takes, bytes (RFC 1035, RFC 6891).
-func size(w dns.ResponseWriter, q *dns.Msg) int {
-	if w.RemoteAddr().Network() == "tcp" {
-		return dns.MaxMsgSize
+// stride is a random number below n that has no divisor in common with it, so
+// that steps of it come by everything.
+func stride(n int) int {
+	if n < 3 {
+		return 1
 	}
-	if opt := q.IsEdns0(); opt != nil && opt.UDPSize() >= dns.MinMsgSize {
-		return int(opt.UDPSize())
+	for {
+		if s := 1 + rand.IntN(n-1); gcd(s, n) == 1 {
+			return s
+		}
 	}
-	return dns.MinMsgSize
 }
 
-func (h handler) reply(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
-	if len(q.Question) != 1 || q.Opcode != dns.OpcodeQuery || q.Response {
-		h.s.stats.Refused.Add(1)
-		return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
 	}
-	if m := h.local(q); m != nil {
-		h.s.stats.Local.Add(1)
-		return m
-	}
-	return h.s.forward(w, q)
+	return a
 }
 
-// local answers from the zone, or returns nil when the name is not in it.
-func (h handler) local(q *dns.Msg) *dns.Msg {
-	z, question := h.s.Zone(), q.Question[0]
-	m := new(dns.Msg).SetReply(q)
-	m.Authoritative, m.RecursionAvailable = true, true
+// record adds an A or AAAA record whose name is the question's (RFC 1035, 4.1.4).
+func record(out []byte, addr netip.Addr) []byte {
+	kind, size := byte(dns.TypeA), byte(4)
+	if addr.Is6() {
+		kind, size = byte(dns.TypeAAAA), 16
+	}
+	out = append(out, 0xc0, headerSize, 0, kind, 0, dns.ClassINET, 0, 0, 0, TTL, 0, size)
+	if addr.Is6() {
+		bytes := addr.As16()
+		return append(out, bytes[:]...)
+	}
+	bytes := addr.As4()
+	return append(out, bytes[:]...)
+}
+
+// local answers any query from the zone, or returns nil when the name is not in it.
+func (l *Listener) local(m *dns.Msg) *dns.Msg {
+	z, question, networks := l.s.Zone(), m.Question[0], l.task.Load().Networks
+	reply := new(dns.Msg).SetReply(m)
+	reply.Authoritative, reply.RecursionAvailable, reply.Compress = true, true, true
 	if question.Qclass != dns.ClassINET {
 		return nil
 	}
 	if question.Qtype == dns.TypePTR {
-		return h.pointer(z, m, question.Name)
+		return pointer(z, reply, question.Name, networks)
 	}
-	if targets, known := z.Targets(h.networks, question.Name); known {
-		return service(m, question, targets)
+	if targets, known := z.Targets(networks, question.Name); known {
+		return service(reply, question, targets)
 	}
-	addrs, known := z.Addrs(h.networks, question.Name)
+	addrs, known := z.Addrs(networks, question.Name)
 	if !known {
 		return nil
 	}
-	for _, a := range addrs {
-		if rr := address(question.Name, question.Qtype, a); rr != nil {
-			m.Answer = append(m.Answer, rr)
+	for _, i := range rand.Perm(len(addrs)) {
+		if rr := addressRecord(question.Name, addrs[i]); rr.Header().Rrtype == question.Qtype || question.Qtype == dns.TypeANY {
+			reply.Answer = append(reply.Answer, rr)
 		}
 	}
-	rand.Shuffle(len(m.Answer), func(i, j int) { m.Answer[i], m.Answer[j] = m.Answer[j], m.Answer[i] })
-	return m
+	return reply
 }
 
 func header(name string, kind uint16) dns.RR_Header {
 	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: TTL}
 }
 
-// address makes an A or AAAA record, or nil when the address is of the other family.
-func address(name string, qtype uint16, a netip.Addr) dns.RR {
-	switch {
-	case a.Is4() && qtype == dns.TypeA:
+func addressRecord(name string, a netip.Addr) dns.RR {
+	if a = a.Unmap(); a.Is4() {
 		return &dns.A{Hdr: header(name, dns.TypeA), A: a.AsSlice()}
-	case a.Is6() && qtype == dns.TypeAAAA:
-		return &dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: a.AsSlice()}
 	}
-	return nil
+	return &dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: a.AsSlice()}
 }
 
-func (h handler) pointer(z *zone.Zone, m *dns.Msg, name string) *dns.Msg {
+func pointer(z *zone.Zone, m *dns.Msg, name string, networks []string) *dns.Msg {
 	addr, ok := reverseAddr(name)
 	if !ok {
 		return nil
 	}
-	target, known := z.Name(h.networks, addr)
+	target, known := z.Name(networks, addr)
 	if !known {
 		return nil
 	}
@@ -114,11 +156,7 @@ func service(m *dns.Msg, q dns.Question, targets []zone.Target) *dns.Msg {
 		name := dns.Fqdn(t.Name)
 		m.Answer = append(m.Answer, &dns.SRV{Hdr: header(q.Name, dns.TypeSRV), Priority: 1, Weight: 1, Port: t.Port, Target: name})
 		for _, a := range t.Addrs {
-			for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
-				if rr := address(name, kind, a); rr != nil {
-					m.Extra = append(m.Extra, rr)
-				}
-			}
+			m.Extra = append(m.Extra, addressRecord(name, a))
 		}
 	}
 	return m

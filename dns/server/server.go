@@ -1,20 +1,17 @@
 // Package server is the name server that tasks talk to: one listener per task,
 // inside the task's namespace, all answering from the same zone, each for the
-// networks of its task. What the zone does not know is forwarded to the node's
-// own name servers, bounded in number and time. It owns sockets it is given and
-// never reads the cluster's state.
+// networks of its task. What the zone does not know is forwarded, bounded in
+// number and time. It owns sockets it is given and never reads the cluster's
+// state.
 package server
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
-	"sync"
+	"net/netip"
 	"sync/atomic"
 	"time"
-
-	"github.com/miekg/dns"
 
 	"shoal/dns/zone"
 )
@@ -24,33 +21,61 @@ const (
 	// TTL of every answer from the zone, seconds: how long a client may
 	// believe a name after its task has moved.
 	TTL = 5
-	// maxForwards is how many queries may wait for outside servers at once.
-	maxForwards = 1024
-	// queryTimeout bounds one question to one outside server.
+	// maxForwards is how many questions may wait for other servers at once, and
+	// maxForwardsPerTask those of one task: none may use up what all share.
+	maxForwards        = 1024
+	maxForwardsPerTask = 256
+	// queryTimeout bounds one question to one other server.
 	queryTimeout = 2 * time.Second
-	// maxUpstreams is how many outside servers are tried, as resolv.conf(5) has it.
-	maxUpstreams = 3
+	// resentment is how long a server that did not answer is asked last.
+	resentment = 10 * time.Second
+	// maxConnections is how many TCP connections a task may hold, and
+	// idleTimeout how long one may be silent (RFC 7766, 6.2.3).
+	maxConnections = 64
+	idleTimeout    = 10 * time.Second
 )
+
+// Task says how the questions of one task are answered.
+type Task struct {
+	// Networks are the ids of the task's networks, in order.
+	Networks []string
+	// Servers are asked, from the task's own namespace, what the zone does not
+	// know; without any the machine's are, from the machine's namespace.
+	Servers []netip.AddrPort `json:",omitempty"`
+	// Inside says that the machine's servers are out of the task's reach.
+	Inside bool `json:",omitempty"`
+	// Whole says that a name of a single label is never forwarded: the task's
+	// resolver is to try its search list (an ndots of 1 or more).
+	Whole bool `json:",omitempty"`
+}
+
+// Dial opens a socket to another server.
+type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Server answers for all tasks of a node.
 type Server struct {
-	zone      atomic.Pointer[zone.Zone]
-	upstreams atomic.Pointer[[]string]
-	slots     chan struct{}
-	logger    *slog.Logger
-	dial      func(ctx context.Context, network, addr string) (net.Conn, error)
-
-	stats Stats
+	zone    atomic.Pointer[zone.Zone]
+	machine atomic.Pointer[upstreams]
+	slots   chan struct{}
+	logger  *slog.Logger
+	stats   Stats
 }
 
 // Stats count questions since the start.
 type Stats struct {
+	// Local were answered from the zone, Forwarded by another server, Failed by
+	// none that was asked. Refused were not questions, or too many.
 	Local, Forwarded, Refused, Failed atomic.Uint64
+}
+
+// Counts are the counters of a Stats at one moment.
+type Counts struct {
+	Local, Forwarded, Refused, Failed uint64
 }
 
 // New returns a Server with an empty zone that forwards to nobody.
 func New(logger *slog.Logger) *Server {
-	s := &Server{slots: make(chan struct{}, maxForwards), logger: logger, dial: (&net.Dialer{}).DialContext}
+	s := &Server{slots: make(chan struct{}, maxForwards), logger: logger}
 	s.SetZone(zone.Build(zone.Model{}))
 	s.SetUpstreams(nil)
 	return s
@@ -62,47 +87,13 @@ func (s *Server) SetZone(z *zone.Zone) { s.zone.Store(z) }
 // Zone returns what the server knows.
 func (s *Server) Zone() *zone.Zone { return s.zone.Load() }
 
-// SetUpstreams names the outside servers, host:port, in the order to try.
-func (s *Server) SetUpstreams(addrs []string) {
-	addrs = addrs[:min(len(addrs), maxUpstreams)]
-	s.upstreams.Store(&addrs)
+// SetUpstreams names the machine's servers in the order to try. They are asked
+// from the namespace of the process.
+func (s *Server) SetUpstreams(addrs []netip.AddrPort) {
+	s.machine.Store(newUpstreams(addrs, new(net.Dialer).DialContext))
 }
 
 // Counts returns the server's counters.
-func (s *Server) Counts() *Stats { return &s.stats }
-
-// Listener is one task's name server.
-type Listener struct {
-	udp, tcp *dns.Server
-	done     sync.WaitGroup
-}
-
-// Serve answers on the sockets for a client on the networks named, until Close.
-// It takes over both sockets.
-func (s *Server) Serve(udp net.PacketConn, tcp net.Listener, networks []string) *Listener {
-	h := handler{s, networks}
-	l := &Listener{
-		udp: &dns.Server{PacketConn: udp, Handler: h},
-		tcp: &dns.Server{Listener: tcp, Handler: h},
-	}
-	for _, srv := range []*dns.Server{l.udp, l.tcp} {
-		started := make(chan struct{})
-		srv.NotifyStartedFunc = func() { close(started) }
-		l.done.Add(1)
-		go func() {
-			defer l.done.Done()
-			if err := srv.ActivateAndServe(); err != nil && !errors.Is(err, net.ErrClosed) {
-				s.logger.Error("a task's name server stopped", "error", err)
-			}
-		}()
-		<-started
-	}
-	return l
-}
-
-// Close ends the listener and its sockets.
-func (l *Listener) Close() error {
-	err := errors.Join(l.udp.Shutdown(), l.tcp.Shutdown())
-	l.done.Wait()
-	return err
+func (s *Server) Counts() Counts {
+	return Counts{s.stats.Local.Load(), s.stats.Forwarded.Load(), s.stats.Refused.Load(), s.stats.Failed.Load()}
 }

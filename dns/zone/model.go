@@ -1,6 +1,7 @@
 // Package zone answers names from a task's point of view: services, tasks,
 // aliases, containers and reverse names of the networks the task is on. It is
-// pure: Build makes an immutable Zone from a model, Lookup asks it.
+// pure: Build makes an immutable Zone from a model, With makes the next one from
+// what changed, and the zone answers.
 //
 // The package never opens a socket.
 package zone
@@ -15,35 +16,37 @@ type Model struct {
 // Network is one network's names.
 type Network struct {
 	ID, Name string
-	Services []Service
+	Services []Service `json:",omitempty"`
 }
 
 // Service is a service's names on one network.
 type Service struct {
 	Name string
 	// Aliases are the attachment's aliases, as good as the name.
-	Aliases []string
+	Aliases []string `json:",omitempty"`
 	// VirtualIPs is empty in dnsrr mode: the name then gives the tasks' addresses.
-	VirtualIPs []netip.Addr
-	Tasks      []Task
+	VirtualIPs []netip.Addr `json:",omitempty"`
+	Tasks      []Task       `json:",omitempty"`
 	// Ports are for SRV names _port._proto.service.
-	Ports []Port
+	Ports []Port `json:",omitempty"`
 }
 
 // Port is a named or numbered port of a service.
 type Port struct {
-	Name, Protocol string
-	Port           uint16
+	Name     string `json:",omitempty"`
+	Protocol string
+	Port     uint16
 }
 
 // Task is one task's names on one network.
 type Task struct {
 	// Name is web.3; FullName web.3.<taskid>, which is also the container's name.
 	Name, FullName string
-	ContainerID    string // the first 12 hex digits are a name too
-	Hostname       string
-	Addrs          []netip.Addr
+	ContainerID    string `json:",omitempty"` // the first 12 hex digits are a name too
+	// Hostname is the name that the container has for itself; tasks may share it.
+	Hostname string `json:",omitempty"`
+	Addrs    []netip.Addr
 	// Draining tasks keep their own name and reverse name but are not in
 	// the service's or tasks. answers.
-	Draining bool
+	Draining bool `json:",omitempty"`
 }

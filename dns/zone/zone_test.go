@@ -21,8 +21,8 @@ func example() Model {
 		Ports: []Port{{Name: "http", Protocol: "tcp", Port: 80}},
 		Tasks: []Task{
 			{Name: "web.1", FullName: "web.1.aaaa", ContainerID: "0123456789abcdef", Addrs: addrs("10.0.1.3")},
-			{Name: "web.2", FullName: "web.2.bbbb", Addrs: addrs("10.0.1.4")},
-			{Name: "web.3", FullName: "web.3.cccc", Addrs: addrs("10.0.1.5"), Draining: true},
+			{Name: "web.2", FullName: "web.2.bbbb", Hostname: "host-2", Addrs: addrs("10.0.1.4")},
+			{Name: "web.3", FullName: "web.3.cccc", Hostname: "host-2", Addrs: addrs("10.0.1.5"), Draining: true},
 		},
 	}
 	db := Service{Name: "db", Aliases: []string{"front"}, Tasks: []Task{{Name: "db.1", FullName: "db.1.dddd", Addrs: addrs("10.0.1.9", "fd00::9")}}}
@@ -30,6 +30,8 @@ func example() Model {
 	return Model{Networks: []Network{
 		{ID: "n1", Name: "App", Services: []Service{web, db, {Name: "empty"}}},
 		{ID: "n2", Name: "back", Services: []Service{hidden}},
+		// A name with dots, and one that looks like a service of another network.
+		{ID: "n3", Name: "a.deep.net", Services: []Service{{Name: "web.of", VirtualIPs: addrs("10.0.3.1")}, {Name: "db.app", VirtualIPs: addrs("10.0.3.2")}}},
 	}}
 }
 
@@ -52,7 +54,18 @@ func TestAddrs(t *testing.T) {
 		{[]string{"n1"}, "web.3", addrs("10.0.1.5"), true},
 		{[]string{"n1"}, "web.1.aaaa", addrs("10.0.1.3"), true},
 		{[]string{"n1"}, "0123456789ab", addrs("10.0.1.3"), true},
+		{[]string{"n1"}, "tasks.front", addrs("10.0.1.3", "10.0.1.4", "10.0.1.9", "fd00::9"), true},
+		{[]string{"n1"}, "tasks.www.app", addrs("10.0.1.3", "10.0.1.4"), true},
+		{[]string{"n1"}, "Host-2", addrs("10.0.1.4"), true},
 		{[]string{"n1"}, "empty", nil, true},
+		{[]string{"n1"}, "empty.app", nil, true},
+		{[]string{"n1"}, "nope.app", nil, false},
+		{[]string{"n1"}, "web.back", nil, false},
+		{[]string{"n1", "n2"}, "web.back", addrs("10.0.2.2"), true},
+		{[]string{"n1", "n2"}, "web", addrs("10.0.1.2"), true},
+		{[]string{"n1", "n3"}, "web.of.a.deep.net", addrs("10.0.3.1"), true},
+		{[]string{"n1", "n3"}, "db.app", addrs("10.0.3.2"), true},
+		{[]string{"n1", "n3"}, ".", nil, false},
 		{[]string{"n1"}, "nope", nil, false},
 		{[]string{"n2"}, "web", addrs("10.0.2.2"), true},
 		{[]string{"n2", "n1"}, "web", addrs("10.0.2.2"), true},
@@ -72,7 +85,7 @@ func TestAddrs(t *testing.T) {
 func TestReverse(t *testing.T) {
 	z := Build(example())
 	for addr, want := range map[string]string{
-		"10.0.1.2": "web.app", "10.0.1.3": "web.1.aaaa.app", "fd00::9": "db.1.dddd.app", "10.0.1.77": "",
+		"10.0.1.2": "web.App", "10.0.1.3": "web.1.aaaa.App", "fd00::9": "db.1.dddd.App", "10.0.1.77": "",
 	} {
 		if got, _ := z.Name([]string{"n1"}, netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s: got %q, want %q", addr, got, want)
@@ -82,9 +95,9 @@ func TestReverse(t *testing.T) {
 
 func TestServicePorts(t *testing.T) {
 	z := Build(example())
-	for _, name := range []string{"_http._tcp.web", "_80._tcp.web", "_http._tcp.web.app"} {
+	for _, name := range []string{"_http._tcp.web", "_80._tcp.web", "_HTTP._tcp.web.app.", "_http._tcp.www", "_80._tcp.front"} {
 		got, known := z.Targets([]string{"n1"}, name)
-		if !known || len(got) != 2 || got[0].Port != 80 || got[0].Name != "web.1.aaaa.app" {
+		if !known || len(got) != 2 || got[0].Port != 80 || got[0].Name != "web.1.aaaa.App" {
 			t.Errorf("%s: got %+v %v", name, got, known)
 		}
 	}

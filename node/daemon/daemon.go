@@ -19,6 +19,7 @@ import (
 	"shoal/control/dockerapi/wire"
 	"shoal/dataplane/lb"
 	"shoal/dataplane/nft"
+	"shoal/dns/resolvconf"
 	"shoal/node/engineapi"
 	"shoal/node/runtime"
 	"shoal/node/runtime/containerd"
@@ -35,6 +36,10 @@ type Config struct {
 	// Containerd is the path of containerd's socket, ContainerdNamespace the
 	// namespace in it that belongs to this node.
 	Containerd, ContainerdNamespace string
+	// ResolvConf is the path of the machine's resolv.conf. DNS is what tasks get
+	// that do not say what they want, in place of what is in there.
+	ResolvConf string
+	DNS        resolvconf.Config
 	// Balancer is auto, ipvs or nft.
 	Balancer string
 	// Election is the managers' election timeout, 0 for the default.
@@ -55,6 +60,7 @@ type Daemon struct {
 	hides    error // why clients of published ports cannot keep their address
 	unsealed error // why networks cannot be encrypted here
 	engine   *engineapi.API
+	machine  machineConf
 
 	mu     sync.Mutex
 	busy   bool // a join, init or leave is under way
@@ -88,6 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	can := newCapabilities(balancer)
 	d := &Daemon{cfg: cfg, unsealed: can.probeEncryption(ctx), runtime: rt, balancer: balancer, why: why, can: can, hides: hides, base: ctx, fatal: make(chan error, 1)}
+	d.machine.path = cfg.ResolvConf
 	return d.run(ctx)
 }
 

@@ -13,6 +13,8 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/raftnode"
+	"shoal/dns/resolvconf"
+	"shoal/dns/server"
 )
 
 func TestSplitAddr(t *testing.T) {
@@ -102,34 +104,48 @@ func TestSourceAddr(t *testing.T) {
 	}
 }
 
+// TestResolvConf: the task's lists before the daemon's, and those before the
+// machine's.
 func TestResolvConf(t *testing.T) {
-	host := "# a comment\nnameserver 192.0.2.53\nsearch first\nsearch corp.example lab.example\noptions rotate\nnameserver fd00::53\nnameserver junk\n"
-	if got, want := nameServers(host), []string{"192.0.2.53:53", "[fd00::53]:53"}; !slices.Equal(got, want) {
-		t.Errorf("name servers are %q, want %q", got, want)
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(path, []byte("nameserver 192.0.2.53\nsearch corp.example\noptions rotate ndots:1\n"), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	tests := []struct {
-		name string
-		dns  *swarm.DNSConfig
-		host string
-		want string
+	addr := netip.MustParseAddr
+	given := resolvconf.Config{Servers: []netip.Addr{addr("192.0.2.1")}, Search: []string{"node.example"}, Options: []string{"edns0"}}
+	for _, tt := range []struct {
+		name  string
+		given resolvconf.Config
+		dns   *swarm.DNSConfig
+		file  string // behind the nameserver line
+		ask   server.Task
 	}{
-		{"the node's search list", nil, host, "nameserver 127.0.0.11\nsearch corp.example lab.example\noptions ndots:0\n"},
-		{"no search list", nil, "", "nameserver 127.0.0.11\noptions ndots:0\n"},
-		{"the task's own", &swarm.DNSConfig{Search: []string{"x.example"}, Options: []string{"ndots:2", "rotate"}}, host,
-			"nameserver 127.0.0.11\nsearch x.example\noptions ndots:2 rotate\n"},
-		{"none wanted", &swarm.DNSConfig{Search: []string{"."}}, host, "nameserver 127.0.0.11\noptions ndots:0\n"},
-	}
-	for _, tt := range tests {
+		{"the machine's", resolvconf.Config{}, nil, "search corp.example\noptions rotate ndots:1\n", server.Task{Whole: true}},
+		{"the daemon's", given, nil, "search node.example\noptions edns0 ndots:0\n",
+			server.Task{Servers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")}}},
+		{"the task's", given, &swarm.DNSConfig{
+			Nameservers: []netip.Addr{addr("127.0.0.11"), addr("192.0.2.2"), addr("fd00::2"), addr("192.0.2.3"), addr("192.0.2.4")},
+			Search:      []string{"."}, Options: []string{"ndots:2"}},
+			"options ndots:2\n", server.Task{Whole: true, Servers: []netip.AddrPort{
+				netip.MustParseAddrPort("192.0.2.2:53"), netip.MustParseAddrPort("[fd00::2]:53"), netip.MustParseAddrPort("192.0.2.3:53")}}},
+		{"nobody but itself", given, &swarm.DNSConfig{Nameservers: []netip.Addr{addr("127.0.0.11")}, Options: []string{"ndots:0"}},
+			"search node.example\noptions ndots:0\n", server.Task{Inside: true}},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
+			d := &Daemon{cfg: Config{DNS: tt.given}, machine: machineConf{path: path}}
 			task := &api.Task{}
 			task.Spec.ContainerSpec = &swarm.ContainerSpec{DNSConfig: tt.dns}
-			if got := resolvConf(task, tt.host); got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
+			if got := d.taskResolvConf(task); got != "nameserver 127.0.0.11\n"+tt.file {
+				t.Errorf("got %q, want %q", got, tt.file)
+			}
+			if got := d.questions(task); !reflect.DeepEqual(got, tt.ask) {
+				t.Errorf("asks %+v, want %+v", got, tt.ask)
 			}
 		})
 	}
-	if got := resolvConf(&api.Task{}, ""); !strings.HasPrefix(got, "nameserver 127.0.0.11\n") {
-		t.Errorf("a task without a container gets %q", got)
+	d := &Daemon{machine: machineConf{path: path + " that is not there"}}
+	if got := d.taskResolvConf(&api.Task{}); got != "nameserver 127.0.0.11\noptions ndots:0\n" {
+		t.Errorf("without a file and a container: %q", got)
 	}
 }
 

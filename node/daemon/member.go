@@ -221,7 +221,7 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 		NodeID: m.state.NodeID, Hostname: m.d.cfg.Hostname, VTEP: dataPath,
 		Dir: m.d.path("agent"), VolumeDir: m.d.path("volumes"), Runtime: m.d.runtime,
 		Network: n.fabric, Endpoints: &publisher{n.table, n.gossip, n.fabric.Trigger},
-		Changed: n.fabric.Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: taskResolvConf,
+		Changed: n.fabric.Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,
 	})
 	if err != nil {
 		return errors.Join(err, n.close(false))

@@ -16,11 +16,11 @@ import (
 	"shoal/control/api"
 	"shoal/control/ca"
 	"shoal/dataplane/nft"
-	"shoal/dns/server"
 	"shoal/node/agent"
 	"shoal/node/fabric"
 	"shoal/node/peer"
 	"shoal/node/plan"
+	"shoal/node/resolver"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/gossip"
 	"shoal/overlay/rtnl"
@@ -46,7 +46,7 @@ type overlayMember struct {
 	gossip *gossip.Gossip
 	fabric *fabric.Fabric
 	kernel *rtnl.Kernel
-	names  *server.Server
+	names  *resolver.Client
 	// asked answers other nodes' questions about this one's network, ask asks them.
 	asked    *peer.Server
 	ask      *peer.Client
@@ -55,8 +55,7 @@ type overlayMember struct {
 }
 
 func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath netip.Addr, epoch uint64) (*overlayMember, error) {
-	n := &overlayMember{d: m.d, table: endpoint.New(m.state.NodeID, epoch), names: server.New(m.d.cfg.Logger)}
-	n.names.SetUpstreams(upstreams())
+	n := &overlayMember{d: m.d, table: endpoint.New(m.state.NodeID, epoch)}
 	if err := n.setSelf(m, cluster, self, dataPath); err != nil {
 		return nil, err
 	}
@@ -74,19 +73,25 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 	if n.tunnels, err = loadTunnels(filepath.Join(dir, "tunnel.json"), m.d.unsealed); err != nil {
 		return nil, errors.Join(err, n.kernel.Close())
 	}
+	if n.names, err = m.d.startNames(); err != nil {
+		return nil, errors.Join(err, n.kernel.Close())
+	}
 	n.fabric, err = fabric.New(fabric.Config{
-		Dir: dir, Self: n.self, Overlay: n.kernel, Vault: m.d.vault(n.self), Tunnels: n.tunnels.plan, Balancer: m.d.balancer, Translator: nft.New(), Names: n.names,
+		Dir: dir, Self: n.self, Overlay: n.kernel, Vault: m.d.vault(n.self), Tunnels: n.tunnels.plan, Balancer: m.d.balancer, Translator: nft.New(),
+		Names: n.names, Questions: m.d.questions,
 		MTUs:     func() (int, int, error) { return n.kernel.MTUs(dataPath) },
 		Assigned: n.lists, View: n.table.View, Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Logger: m.d.cfg.Logger,
 		Revision: n.revision, Reached: n.reached,
 	})
 	if err != nil {
+		n.names.Close()
 		return nil, errors.Join(err, n.kernel.Close())
 	}
 	n.setEpochs(cluster.TunnelKeys)
 	n.table.Hold()
 	n.asked = peer.NewServer(m.d.peerRouter(), n.admit, m.d.cfg.Logger)
 	if err := n.startGossip(m, cluster); err != nil {
+		n.names.Close()
 		return nil, errors.Join(err, n.asked.Close(), n.kernel.Close())
 	}
 	n.ask = peer.NewClient(n.gossip.Dial)
@@ -288,15 +293,16 @@ func (n *overlayMember) forget(nodeID string) {
 	}
 }
 
-// close ends gossip and the hold on the kernel. What is in the kernel stays, for
-// the next run, unless the node leaves its cluster.
+// close ends gossip and the hold on the kernel. What is in the kernel and the
+// tasks' name server stay, for the next run, unless the node leaves its cluster.
 func (n *overlayMember) close(leaving bool) error {
 	var errs []error
 	if leaving {
 		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 		defer cancel()
-		errs = append(errs, n.fabric.Clear(ctx))
+		errs = append(errs, n.fabric.Clear(ctx), n.names.Quit())
 	}
 	n.ask.Close()
+	n.names.Close()
 	return errors.Join(append(errs, n.gossip.Shutdown(), n.asked.Close(), n.kernel.Close())...)
 }

@@ -1,72 +1,86 @@
 package daemon
 
 import (
-	"net"
 	"net/netip"
 	"os"
-	"strings"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
 
 	"shoal/control/api"
+	"shoal/dns/resolvconf"
+	"shoal/dns/server"
+	"shoal/node/resolver"
 )
 
-// hostResolvConf is where the node's own name servers are listed, resolv.conf(5).
-const hostResolvConf = "/etc/resolv.conf"
+// nameServer is where a task is told to ask.
+var nameServer = netip.MustParseAddr("127.0.0.11")
 
-// upstreams are the node's own name servers, host:port.
-func upstreams() []string {
-	raw, err := os.ReadFile(hostResolvConf)
-	if err != nil {
-		return nil
-	}
-	return nameServers(string(raw))
+// machineConf is the machine's resolv.conf, read again when it has changed.
+type machineConf struct {
+	path string
+
+	mu      sync.Mutex
+	changed time.Time
+	conf    resolvconf.Config
 }
 
-func nameServers(text string) (out []string) {
-	for _, fields := range directives(text, "nameserver") {
-		if a, err := netip.ParseAddr(fields[0]); err == nil {
-			out = append(out, net.JoinHostPort(a.String(), "53"))
+// read returns what the file says; one that cannot be read says what it said last.
+func (m *machineConf) read() resolvconf.Config {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	info, err := os.Stat(m.path)
+	if err != nil || info.ModTime().Equal(m.changed) {
+		return m.conf
+	}
+	if raw, err := os.ReadFile(m.path); err == nil {
+		m.conf, m.changed = resolvconf.Parse(string(raw)), info.ModTime()
+	}
+	return m.conf
+}
+
+// ownDNS is what a task asks for, list by list, or else what the daemon was told
+// to give every task.
+func (d *Daemon) ownDNS(t *api.Task) resolvconf.Config {
+	out := d.cfg.DNS
+	if c := t.Spec.ContainerSpec; c != nil && c.DNSConfig != nil {
+		task := c.DNSConfig
+		if len(task.Nameservers) > 0 {
+			out.Servers = task.Nameservers
+		}
+		if len(task.Search) > 0 {
+			out.Search = task.Search
+		}
+		if len(task.Options) > 0 {
+			out.Options = task.Options
 		}
 	}
 	return out
 }
 
-func directives(text, keyword string) (found [][]string) {
-	for _, line := range strings.Split(text, "\n") {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == keyword {
-			found = append(found, f[1:])
-		}
-	}
-	return found
-}
-
 // taskResolvConf is what a task gets as /etc/resolv.conf: the node's name server
-// for tasks, the task's own search list and options or the node's.
-func taskResolvConf(t *api.Task) string {
-	var host string
-	if raw, err := os.ReadFile(hostResolvConf); err == nil {
-		host = string(raw)
-	}
-	return resolvConf(t, host)
+// for tasks, its own search list and options, or the machine's.
+func (d *Daemon) taskResolvConf(t *api.Task) string {
+	return resolvconf.Merge(d.ownDNS(t), d.machine.read()).File(nameServer)
 }
 
-func resolvConf(t *api.Task, host string) string {
-	var b strings.Builder
-	b.WriteString("nameserver 127.0.0.11\n")
-	var search, options []string
-	if c := t.Spec.ContainerSpec; c != nil && c.DNSConfig != nil {
-		search, options = c.DNSConfig.Search, c.DNSConfig.Options
+// questions says how a task's questions are answered. The address of the task's
+// own name server is nobody to ask further.
+func (d *Daemon) questions(t *api.Task) server.Task {
+	own := d.ownDNS(t)
+	ndots, _ := resolvconf.Merge(own, d.machine.read()).Ndots()
+	others := slices.DeleteFunc(slices.Clone(own.Servers), func(a netip.Addr) bool { return a == nameServer })
+	return server.Task{
+		Servers: resolvconf.Targets(others), Whole: ndots > 0,
+		Inside: len(own.Servers) > 0 && len(others) == 0,
 	}
-	if len(search) == 0 {
-		for _, fields := range directives(host, "search") { // the last one counts
-			search = fields
-		}
-	}
-	if len(search) > 0 && search[0] != "." {
-		b.WriteString("search " + strings.Join(search, " ") + "\n")
-	}
-	if len(options) == 0 {
-		options = []string{"ndots:0"}
-	}
-	b.WriteString("options " + strings.Join(options, " ") + "\n")
-	return b.String()
+}
+
+// startNames finds or starts the process that answers the tasks' questions.
+func (d *Daemon) startNames() (*resolver.Client, error) {
+	return resolver.Start(resolver.Config{
+		Dir: filepath.Join(d.cfg.ExecDir, resolver.Command), Program: "/proc/self/exe",
+		Machine: d.machine.path, Logger: d.cfg.Logger,
+	})
 }

@@ -1,7 +1,7 @@
 // Package fabric keeps a node's network equal to what plan wishes: it gathers
 // the assignments, the local tasks and the endpoint records, compiles them, and
 // hands the result to the owners of links, balancers, translations and names.
-// It owns the tasks' namespaces and their name servers' sockets. One loop does
+// It owns the tasks' namespaces. One loop does
 // all of it, so that nothing is ever half of one wish and half of another.
 //
 // It decides nothing that plan can decide, and talks to kernels only through
@@ -25,6 +25,7 @@ import (
 	"shoal/dns/server"
 	"shoal/node/plan"
 	"shoal/node/reconcile"
+	"shoal/node/resolver"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/vxlan"
 	"shoal/overlay/wireguard"
@@ -44,7 +45,7 @@ type Vault interface {
 }
 
 // Config of a Fabric; every field is needed but Vault, Tunnels, Applied, Programmed,
-// Revision with Reached, MTUs, Namespaces and Resync.
+// Revision with Reached, MTUs, Namespaces, Questions and Resync.
 type Config struct {
 	Dir     string // the fabric's own directory
 	Self    plan.Self
@@ -57,7 +58,10 @@ type Config struct {
 	Translator lb.Translator
 	// Namespaces are the kernel's when nil.
 	Namespaces Namespaces
-	Names      *server.Server
+	Names      Names
+	// Questions says how a task's questions are answered, apart from its
+	// networks; nil is as on a machine that nobody has set anything for.
+	Questions func(t *api.Task) server.Task
 	// Assigned returns the networks, services and nodes the managers told of.
 	Assigned func() ([]*api.Network, []*api.Service, []*api.Node)
 	// MTUs returns the MTUs, in bytes, of the data path's link and of the way to
@@ -106,7 +110,8 @@ type Fabric struct {
 // local is a task with a namespace.
 type local struct {
 	plan.Local
-	resolver *server.Listener
+	// asked is how the task's name server was last asked to answer.
+	asked resolver.Task
 }
 
 // snapshot is the last wish that was compiled, for those who look.
@@ -136,15 +141,9 @@ func New(cfg Config) (*Fabric, error) {
 	return f, nil
 }
 
-// Run keeps the network right until ctx ends. What is in the kernel stays.
-func (f *Fabric) Run(ctx context.Context) {
-	f.loop.Run(ctx)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for id, l := range f.locals {
-		f.closeResolver(id, l)
-	}
-}
+// Run keeps the network right until ctx ends. What is in the kernel stays, and so
+// do the name servers.
+func (f *Fabric) Run(ctx context.Context) { f.loop.Run(ctx) }
 
 // Trigger says that assignments or records have changed.
 func (f *Fabric) Trigger() { f.loop.Trigger() }
@@ -175,7 +174,7 @@ func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
 	}
 	f.mu.Lock()
 	if old := f.locals[t.ID]; old != nil {
-		l.resolver, l.DNSPort, l.Live = old.resolver, old.DNSPort, old.Live
+		l.asked, l.DNSPort, l.Live = old.asked, old.DNSPort, old.Live
 	}
 	f.locals[t.ID] = l
 	f.mu.Unlock()
@@ -218,32 +217,22 @@ func (f *Fabric) SetLive(taskID string, live bool) {
 	}
 }
 
-// Detach takes the task's namespace and gateway address away.
-func (f *Fabric) Detach(_ context.Context, taskID string) error {
+// Detach takes the task's name server, its namespace and its gateway address away.
+func (f *Fabric) Detach(ctx context.Context, taskID string) error {
 	f.stepping.Lock()
 	defer f.stepping.Unlock()
 	f.mu.Lock()
-	l := f.locals[taskID]
 	delete(f.locals, taskID)
-	if l != nil {
-		f.closeResolver(taskID, l)
-	}
 	f.mu.Unlock()
+	if err := f.cfg.Names.Drop(ctx, taskID); err != nil {
+		// It lets go by itself once the namespace is gone.
+		f.cfg.Logger.Warn("a task's name server is not closed at once", "task", taskID, "error", err)
+	}
 	if err := f.cfg.Namespaces.Delete(f.NamespacePath(taskID)); err != nil {
 		return err
 	}
 	f.loop.Trigger()
 	return f.addresses.free(taskID)
-}
-
-func (f *Fabric) closeResolver(taskID string, l *local) {
-	if l.resolver == nil {
-		return
-	}
-	if err := l.resolver.Close(); err != nil {
-		f.cfg.Logger.Warn("a task's name server does not close cleanly", "task", taskID, "error", err)
-	}
-	l.resolver, l.DNSPort = nil, 0
 }
 
 // Accepts says whether something in the task's namespace accepts connections on

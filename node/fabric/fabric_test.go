@@ -24,7 +24,9 @@ import (
 	"shoal/dataplane/lb"
 	"shoal/dataplane/lb/lbfake"
 	"shoal/dns/server"
+	"shoal/dns/zone"
 	"shoal/node/plan"
+	"shoal/node/resolver"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/vxlan"
 	"shoal/overlay/vxlan/vxlantest"
@@ -151,20 +153,6 @@ func (n namespaces) Sweep(dir string, keep func(string) bool) (removed []string,
 	return removed, nil
 }
 
-func (n namespaces) Listen(ctx context.Context, path, network, address string) (net.Listener, error) {
-	defer n.lock()()
-	if err := n.call("listen", path); err != nil {
-		return nil, err
-	}
-	var c net.ListenConfig
-	return c.Listen(ctx, network, address)
-}
-
-func (n namespaces) ListenPacket(ctx context.Context, _, network, address string) (net.PacketConn, error) {
-	var c net.ListenConfig
-	return c.ListenPacket(ctx, network, address)
-}
-
 func (n namespaces) Dial(ctx context.Context, path, network, address string) (net.Conn, error) {
 	defer n.lock()()
 	if err := n.call("dial", path); err != nil {
@@ -174,10 +162,42 @@ func (n namespaces) Dial(ctx context.Context, path, network, address string) (ne
 	return d.DialContext(ctx, network, address)
 }
 
+// names is a name server in memory.
+type names struct {
+	*kernel
+	zone  *zone.Zone
+	tasks map[string]resolver.Task
+}
+
+func (n *names) Serve(_ context.Context, t resolver.Task) (uint16, error) {
+	defer n.lock()()
+	if err := n.call("serve", t.Namespace); err != nil {
+		return 0, err
+	}
+	n.tasks[t.ID] = t
+	return 4000, nil
+}
+
+func (n *names) Drop(_ context.Context, id string) error {
+	defer n.lock()()
+	delete(n.tasks, id)
+	return n.refuse["drop"]
+}
+
+func (n *names) SetNames(_ context.Context, m zone.Model) error {
+	defer n.lock()()
+	if err := n.refuse["name"]; err != nil {
+		return err
+	}
+	n.zone = zone.Build(m)
+	return nil
+}
+
 // bed is a fabric over a kernel in memory.
 type bed struct {
 	*Fabric
 	kernel   *kernel
+	names    *names
 	table    *endpoint.Table
 	networks []*api.Network
 	services []*api.Service
@@ -189,7 +209,7 @@ func newBed(t *testing.T) *bed {
 	k := &kernel{
 		links: vxlantest.New(), balancer: lbfake.New(), translations: map[string]lb.Translation{}, refuse: map[string]error{},
 	}
-	b := &bed{kernel: k, table: endpoint.New("n1", 1)}
+	b := &bed{kernel: k, names: &names{kernel: k, tasks: map[string]resolver.Task{}}, table: endpoint.New("n1", 1)}
 	net0 := &api.Network{VNI: 4097}
 	net0.ID, net0.Spec.Name = "net0", "front"
 	net0.IPAMOptions = &swarm.IPAMOptions{Configs: []swarm.IPAMConfig{{Subnet: netip.MustParsePrefix("10.0.1.0/24")}}}
@@ -201,7 +221,7 @@ func newBed(t *testing.T) *bed {
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	f, err := New(Config{
 		Dir: t.TempDir(), Overlay: overlay{k}, Balancer: balancer{k}, Translator: translator{k}, Namespaces: namespaces{k},
-		Names: server.New(logger), Logger: logger, Resync: time.Hour, View: b.table.View,
+		Names: b.names, Logger: logger, Resync: time.Hour, View: b.table.View,
 		Self: plan.Self{ID: "n1", Number: 1, VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, MTU: 1500,
 			NamespaceDir: "/run/ns", GatewayMTU: 1500},
 		Assigned: func() ([]*api.Network, []*api.Service, []*api.Node) { return b.networks, b.services, nil },
@@ -267,12 +287,12 @@ func TestOrderOfAStep(t *testing.T) {
 	if err := b.attach(t, aTask("t1", "10.0.1.3/24")); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"read", "wire", "listen task-t1", "translate", "translate task-t1", "balance task-t1"}
+	want := []string{"read", "wire", "serve task-t1", "translate", "translate task-t1", "balance task-t1"}
 	got := b.kernel.taken()
 	if !slices.Equal(slices.DeleteFunc(got, func(s string) bool { return s == "translate ." }), slices.DeleteFunc(want, func(s string) bool { return s == "translate" })) {
 		t.Errorf("the step did %q, want %q", got, want)
 	}
-	if addrs, known := b.cfg.Names.Zone().Addrs([]string{"net0"}, "web"); !known || len(addrs) != 1 || addrs[0].String() != "10.0.1.2" {
+	if addrs, known := b.names.zone.Addrs([]string{"net0"}, "web"); !known || len(addrs) != 1 || addrs[0].String() != "10.0.1.2" {
 		t.Errorf("web is %v", addrs)
 	}
 	l := b.Locals()[0]
@@ -296,7 +316,7 @@ func TestOrderOfAStep(t *testing.T) {
 
 func TestTroubleStaysInItsPlace(t *testing.T) {
 	trouble := errors.New("trouble")
-	for _, kind := range []string{"translate task-t1", "balance task-t1", "listen task-t1", "wire"} {
+	for _, kind := range []string{"translate task-t1", "balance task-t1", "serve task-t1", "name", "wire"} {
 		t.Run(kind, func(t *testing.T) {
 			b := newBed(t)
 			b.record("t1", "10.0.1.3")
@@ -306,11 +326,6 @@ func TestTroubleStaysInItsPlace(t *testing.T) {
 			told := b.applied
 			b.kernel.refuse[kind] = trouble
 			b.record("t2", "10.0.1.4")
-			if kind == "listen task-t1" { // the name server of t1 is to be opened again
-				b.mu.Lock()
-				b.closeResolver("t1", b.locals["t1"])
-				b.mu.Unlock()
-			}
 			b.doubt = true
 			if err := b.step(t.Context()); !errors.Is(err, trouble) {
 				t.Fatalf("the step says %v", err)
@@ -322,7 +337,7 @@ func TestTroubleStaysInItsPlace(t *testing.T) {
 			if err != nil || len(have.Services) != 1 || len(have.Services[0].Backends) != 2 {
 				t.Errorf("the other task is balanced %+v, %v", have, err)
 			}
-			if addrs, _ := b.cfg.Names.Zone().Addrs([]string{"net0"}, "tasks.web"); len(addrs) != 2 {
+			if addrs, _ := b.names.zone.Addrs([]string{"net0"}, "tasks.web"); len(addrs) != 2 && kind != "name" {
 				t.Errorf("the names are %v", addrs)
 			}
 			b.kernel.taken()
@@ -337,6 +352,45 @@ func TestTroubleStaysInItsPlace(t *testing.T) {
 				t.Error("a step that went well was not told")
 			}
 		})
+	}
+}
+
+// TestNameServerOfATask: it knows the task's networks, asks whom the task wants to
+// be asked, stays inside with a task that does, and goes with it.
+func TestNameServerOfATask(t *testing.T) {
+	b := newBed(t)
+	own := []netip.AddrPort{netip.MustParseAddrPort("10.9.9.9:53")}
+	b.cfg.Questions = func(*api.Task) server.Task { return server.Task{Servers: own, Whole: true} }
+	inside := aTask("t2", "10.0.1.4/24")
+	inside.NetworksAttachments[0].Network.Spec.Internal = true
+	if err := b.attach(t, aTask("t1", "10.0.1.3/24"), inside); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]server.Task{
+		"t1": {Networks: []string{"net0"}, Servers: own, Whole: true},
+		"t2": {Networks: []string{"net0"}, Servers: own, Whole: true, Inside: true},
+	} {
+		if got := b.names.tasks[id]; !reflect.DeepEqual(got.Task, want) || got.Namespace != "/run/ns/task-"+id {
+			t.Errorf("%s: %+v, want %+v", id, got, want)
+		}
+	}
+	own = nil
+	b.kernel.taken()
+	if err := b.step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.names.tasks["t1"].Servers; got != nil {
+		t.Errorf("after a change it asks %v", got)
+	}
+	if calls := b.kernel.taken(); slices.Contains(calls, "translate task-t1") {
+		t.Errorf("for another server the step did %q", calls)
+	}
+	b.kernel.refuse["drop"] = errors.New("the name server is away")
+	if err := b.Detach(t.Context(), "t1"); err != nil {
+		t.Error(err)
+	}
+	if _, there := b.names.tasks["t1"]; there || len(b.Locals()) != 1 {
+		t.Error("a task that is gone has a name server")
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"shoal/overlay/netns"
 )
 
-// Namespaces makes the tasks' network namespaces and opens sockets inside them.
+// Namespaces makes the tasks' network namespaces and dials from inside them.
 // A namespace is named by its path.
 type Namespaces interface {
 	// Create makes an empty namespace; one that exists is fs.ErrExist.
@@ -17,10 +17,7 @@ type Namespaces interface {
 	Exists(path string) bool
 	// Sweep deletes every namespace in dir that keep refuses.
 	Sweep(dir string, keep func(path string) bool) (removed []string, err error)
-	// Listen, ListenPacket and Dial take numeric addresses. The sockets stay in
-	// the namespace.
-	Listen(ctx context.Context, path, network, address string) (net.Listener, error)
-	ListenPacket(ctx context.Context, path, network, address string) (net.PacketConn, error)
+	// Dial takes a numeric address. The socket stays in the namespace.
 	Dial(ctx context.Context, path, network, address string) (net.Conn, error)
 }
 
@@ -33,14 +30,6 @@ func (kernelNamespaces) Exists(path string) bool  { return netns.Exists(path) }
 
 func (kernelNamespaces) Sweep(dir string, keep func(path string) bool) ([]string, error) {
 	return netns.Sweep(dir, keep)
-}
-
-func (kernelNamespaces) Listen(ctx context.Context, path, network, address string) (net.Listener, error) {
-	return netns.Listen(ctx, path, network, address)
-}
-
-func (kernelNamespaces) ListenPacket(ctx context.Context, path, network, address string) (net.PacketConn, error) {
-	return netns.ListenPacket(ctx, path, network, address)
 }
 
 func (kernelNamespaces) Dial(ctx context.Context, path, network, address string) (net.Conn, error) {

@@ -4,21 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"reflect"
 	"slices"
 	"time"
 
 	"shoal/dataplane/lb"
-	"shoal/dns/zone"
 	"shoal/node/plan"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/vxlan"
 )
-
-// resolverAddr is where a task finds its name server.
-var resolverAddr = netip.MustParseAddr("127.0.0.11")
 
 // step makes the network what the newest records and assignments ask for. What
 // did not change since the last good step is left alone, but after a failure and
@@ -47,16 +41,13 @@ func (f *Fabric) step(ctx context.Context) error {
 
 	withdrawErr := f.withdraw(ctx, out.Balancers)
 	overlayErr := f.applyLinks(ctx, out, full, sure)
-	opened, resolverErr := f.openResolvers(ctx)
+	opened, serversErr := f.openNameServers(ctx, full)
 	if opened {
 		out = f.compile(view)
 	}
 	tablesErr := f.applyTables(ctx, out, full, sure)
-	if same := reflect.DeepEqual(out.Zone, f.last.Zone); full || !same {
-		f.moved = f.moved || !same
-		f.cfg.Names.SetZone(zone.Build(out.Zone))
-	}
-	if err := errors.Join(mtuErr, withdrawErr, overlayErr, resolverErr, tablesErr); err != nil {
+	namesErr := f.applyNames(ctx, out.Zone, full)
+	if err := errors.Join(mtuErr, withdrawErr, overlayErr, serversErr, tablesErr, namesErr); err != nil {
 		return err
 	}
 	f.last, f.doubt = out, false
@@ -195,40 +186,4 @@ func place(namespace string) string {
 		return "the node's own namespace"
 	}
 	return namespace
-}
-
-// openResolvers starts the name server of every task that has none yet. The
-// overlay has been applied, so that the loopback link is up.
-func (f *Fabric) openResolvers(ctx context.Context) (opened bool, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var errs []error
-	for _, l := range f.locals {
-		if l.resolver != nil {
-			continue
-		}
-		if err := f.openResolver(ctx, l); err != nil {
-			errs = append(errs, fmt.Errorf("name server of task %s: %w", l.Task.ID, err))
-		}
-		opened = opened || l.resolver != nil
-	}
-	return opened, errors.Join(errs...)
-}
-
-func (f *Fabric) openResolver(ctx context.Context, l *local) error {
-	tcp, err := f.cfg.Namespaces.Listen(ctx, l.Namespace, "tcp4", netip.AddrPortFrom(resolverAddr, 0).String())
-	if err != nil {
-		return err
-	}
-	port := uint16(tcp.Addr().(*net.TCPAddr).Port)
-	udp, err := f.cfg.Namespaces.ListenPacket(ctx, l.Namespace, "udp4", netip.AddrPortFrom(resolverAddr, port).String())
-	if err != nil {
-		return errors.Join(err, tcp.Close())
-	}
-	var networks []string
-	for _, a := range l.Task.NetworksAttachments {
-		networks = append(networks, a.Network.ID)
-	}
-	l.resolver, l.DNSPort = f.cfg.Names.Serve(udp, tcp, networks), port
-	return nil
 }

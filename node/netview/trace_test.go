@@ -15,7 +15,6 @@ import (
 	"shoal/control/api"
 	"shoal/dataplane/lb"
 	"shoal/dataplane/trace"
-	"shoal/dns/server"
 	"shoal/node/fabric"
 	"shoal/node/plan"
 	"shoal/overlay/endpoint"
@@ -68,7 +67,7 @@ func cluster(t *testing.T) (*Sources, *peers) {
 	two := &api.Node{DataPathAddr: netip.MustParseAddr("192.0.2.2")}
 	two.ID, two.Description.Hostname = "n2", "host2"
 	s.Nodes["n2"] = two
-	f, err := fabric.New(fabric.Config{Dir: t.TempDir(), Self: plan.Self{ID: "n1", NamespaceDir: t.TempDir()}, Overlay: still{}, Names: server.New(nil),
+	f, err := fabric.New(fabric.Config{Dir: t.TempDir(), Self: plan.Self{ID: "n1", NamespaceDir: t.TempDir()}, Overlay: still{},
 		Assigned: func() ([]*api.Network, []*api.Service, []*api.Node) { return nil, nil, nil }, View: table.View})
 	if err != nil {
 		t.Fatal(err)
