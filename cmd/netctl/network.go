@@ -25,6 +25,7 @@ func networkCommands(docker command.Cli) []*cobra.Command {
 		show(docker, "overlay", "Overlay networks of this node and their forwarding entries", printOverlay),
 		show(docker, "gossip", "Members of the gossip and how well tables agree", printGossip),
 		drift(docker),
+		top(docker),
 		traceCommand(docker),
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"shoal/dataplane/nft"
 	"shoal/node/agent"
 	"shoal/node/fabric"
+	"shoal/node/netview"
 	"shoal/node/peer"
 	"shoal/node/plan"
 	"shoal/node/resolver"
@@ -50,6 +51,7 @@ type overlayMember struct {
 	// asked answers other nodes' questions about this one's network, ask asks them.
 	asked    *peer.Server
 	ask      *peer.Client
+	meter    *netview.Meter
 	assigned atomic.Pointer[agent.Agent]
 	tunnels  *tunnels
 }
@@ -94,7 +96,7 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 		n.names.Close()
 		return nil, errors.Join(err, n.asked.Close(), n.kernel.Close())
 	}
-	n.ask = peer.NewClient(n.gossip.Dial)
+	n.ask, n.meter = peer.NewClient(n.gossip.Dial), &netview.Meter{}
 	n.publishSelf()
 	return n, nil
 }
@@ -304,5 +306,6 @@ func (n *overlayMember) close(leaving bool) error {
 	}
 	n.ask.Close()
 	n.names.Close()
+	n.meter.Close()
 	return errors.Join(append(errs, n.gossip.Shutdown(), n.asked.Close(), n.kernel.Close())...)
 }

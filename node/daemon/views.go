@@ -33,7 +33,7 @@ func (d *Daemon) sources() *netview.Sources {
 	s := &netview.Sources{
 		NodeID: m.state.NodeID, Fabric: n.fabric, View: n.table.View, Gossip: n.gossip.Stats,
 		Networks: assigned.Networks, Services: assigned.Services, Nodes: assigned.Nodes,
-		Balancer: d.balancer, Why: d.why, Hides: d.hides, Peers: n.ask,
+		Balancer: d.balancer, Why: d.why, Hides: d.hides, Peers: n.ask, Meter: n.meter,
 	}
 	if m.manager != nil {
 		view := m.manager.View()

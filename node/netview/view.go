@@ -40,6 +40,8 @@ type Sources struct {
 	Hides error
 	// Peers asks the other nodes; nil where there is no way to them.
 	Peers Peers
+	// Meter counts what services are used for; it outlives the sources.
+	Meter *Meter
 	// NetworkName names networks that the managers did not tell this node of; nil
 	// where nobody here knows more.
 	NetworkName func(id string) string
@@ -316,6 +318,7 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 		differences, err := s.Fabric.Drift(r.Context())
 		return Drift{Loop: s.Fabric.Status(), Differences: differences}, err
 	})
+	view("top", func(r *http.Request, s *Sources) (any, error) { return s.Top(r.Context(), r.URL.Query()) })
 	view("healed", func(_ *http.Request, s *Sources) (any, error) { return s.Healed(), nil })
 	view("trace", func(r *http.Request, s *Sources) (any, error) { return s.Trace(r.Context(), r.URL.Query()) })
 	view("part", func(_ *http.Request, s *Sources) (any, error) { return s.part() })

@@ -6,6 +6,8 @@ package vxlan
 const (
 	forward4 = "net.ipv4.ip_forward"
 	forward6 = "net.ipv6.conf.all.forwarding"
+	// account makes connection tracking count what goes over each flow.
+	account = "net.netfilter.nf_conntrack_acct"
 )
 
 // HostSysctls are the keys of the node's own namespace that Plan compares.
@@ -66,6 +68,7 @@ func overlaySysctls(n Network) []SetSysctl {
 		out = append(out,
 			SetSysctl{n.Namespace, forward4, "1"},
 			SetSysctl{n.Namespace, forward6, "1"},
+			SetSysctl{n.Namespace, account, "1"},
 		)
 	}
 	return out
@@ -82,6 +85,7 @@ func sandboxSysctls(path string) []SetSysctl {
 	return []SetSysctl{
 		{path, "net.ipv4.conf.all.rp_filter", "0"},
 		{path, "net.ipv4.conf.default.rp_filter", "0"},
+		{path, account, "1"},
 		{path, "net.ipv4.tcp_fwmark_accept", "1"},
 		{path, "net.ipv4.fwmark_reflect", "1"},
 		{path, "net.ipv4.tcp_early_demux", "0"},
