@@ -111,6 +111,9 @@ func nodeOps(v *store.View, ref string, spec swarm.NodeSpec) (api.Object, []api.
 			return nil, nil, err
 		}
 	}
+	if err := api.CheckNodeLabels(spec.Labels); err != nil {
+		return nil, nil, err
+	}
 	n := old.Copy()
 	n.Spec = spec
 	return old, []api.Op{api.Update(n)}, nil

@@ -83,6 +83,13 @@ func checkNewSpec(v *store.View, spec *swarm.ServiceSpec, self string) error {
 	if err := checkAttachments(v, spec); err != nil {
 		return err
 	}
+	var old *swarm.ServiceSpec
+	if s := v.Service(self); s != nil {
+		old = &s.Spec
+	}
+	if err := checkBalancers(v, spec, old); err != nil {
+		return err
+	}
 	if err := checkPortConflicts(v, spec, self); err != nil {
 		return err
 	}

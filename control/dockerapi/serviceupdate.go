@@ -125,12 +125,15 @@ func (a *API) rollBack(s *api.Service) {
 }
 
 // checkRolledBack refuses a rollback to ports that another service has taken
-// meanwhile, or to networks that are gone.
+// meanwhile, to networks that are gone, or to what a node cannot balance by.
 func checkRolledBack(v *store.View, s *api.Service) error {
 	for _, n := range s.Spec.TaskTemplate.Networks {
 		if v.Network(n.Target) == nil {
 			return api.Errorf(api.Internal, "network %s not found", n.Target)
 		}
+	}
+	if err := checkBalancers(v, &s.Spec, s.PreviousSpec); err != nil {
+		return err
 	}
 	if reflect.DeepEqual(s.Spec.EndpointSpec, s.PreviousSpec.EndpointSpec) {
 		return nil

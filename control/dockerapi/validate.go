@@ -2,8 +2,6 @@ package dockerapi
 
 import (
 	"regexp"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -51,26 +49,10 @@ func validateSpec(s *swarm.ServiceSpec) error {
 	if err := checkUpdateConfig(s.RollbackConfig, "rollback"); err != nil {
 		return err
 	}
-	if err := checkLabels(s.Labels); err != nil {
+	if err := checkLabels(s); err != nil {
 		return err
 	}
 	return checkEndpoint(s.EndpointSpec)
-}
-
-// algorithmLabel chooses how a service's flows are spread over its tasks, and
-// algorithms are what it may say.
-const algorithmLabel = "shoal.lb.algorithm"
-
-var algorithms = []string{"rr", "wrr", "lc", "wlc", "sh", "mh"}
-
-// checkLabels looks at the labels that mean something to Shoal. Whether every
-// node's kernel can do an algorithm is not known here: one that cannot falls
-// back to rr.
-func checkLabels(labels map[string]string) error {
-	if a, set := labels[algorithmLabel]; set && !slices.Contains(algorithms, a) {
-		return api.Errorf(api.Invalid, "label %s: unknown algorithm %q: choose one of %s", algorithmLabel, a, strings.Join(algorithms, ", "))
-	}
-	return nil
 }
 
 func validateTask(t *swarm.TaskSpec) error {

@@ -7,8 +7,6 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/swarm"
-
-	"shoal/control/api"
 )
 
 func TestWarningsNameWhatIsNotDone(t *testing.T) {
@@ -29,15 +27,6 @@ func TestWarningsNameWhatIsNotDone(t *testing.T) {
 		got := strings.Join(warnings(httptest.NewRequest("POST", "/services/create", nil), spec), "; ")
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("want a warning about %q, got %q", want, got)
-		}
-	}
-}
-
-func TestUnknownAlgorithmIsRefused(t *testing.T) {
-	for value, ok := range map[string]bool{"rr": true, "mh": true, "zz": false, "": false} {
-		err := checkLabels(map[string]string{algorithmLabel: value})
-		if ok != (err == nil) || err != nil && api.KindOf(err) != api.Invalid {
-			t.Errorf("%q: %v", value, err)
 		}
 	}
 }

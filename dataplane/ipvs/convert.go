@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/moby/ipvs"
 	"golang.org/x/sys/unix"
@@ -25,7 +26,11 @@ func protocolOf(number uint16) lb.Protocol {
 // hashing schedulers go on to another server where the hashed one drains.
 const fallback = 0x8
 
-// netmasks of a service that is no template: all of the address.
+// persistent (IP_VS_SVC_F_PERSISTENT of ip_vs.h) keeps a client, which is the part
+// of its address that the netmask covers, at its server.
+const persistent = 0x1
+
+// netmasks of a service: all of the address.
 const (
 	netmask4 = ^uint32(0)
 	netmask6 = 128
@@ -39,6 +44,10 @@ func virtual(s lb.Service, mark uint32) *ipvs.Service {
 	}
 	if s.Algorithm == lb.SourceHash || s.Algorithm == lb.Maglev {
 		v.Flags = fallback
+	}
+	if s.Sticky > 0 {
+		v.Flags |= persistent
+		v.Timeout = uint32(s.Sticky / time.Second)
 	}
 	if s.Protocol == lb.Any {
 		v.FWMark = mark

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"pgregory.net/rapid"
@@ -59,8 +60,8 @@ func TestConvert(t *testing.T) {
 	for _, f := range []lb.Front{{Addr: netip.MustParseAddr("10.0.0.2")}, {Addr: netip.MustParseAddr("fd00::2")},
 		{Addr: netip.MustParseAddr("10.0.0.2"), Port: 80, Protocol: lb.UDP}, {Addr: netip.MustParseAddr("fd00::2"), Port: 80, Protocol: lb.SCTP}} {
 		marked := map[markKey]netip.Addr{{f.Addr.Is6(), 9}: f.Addr}
-		got, ok := serviceOf(virtual(lb.Service{Front: f, Algorithm: lb.SourceHash}, 9), marked)
-		if !ok || got.Front != f || got.Algorithm != lb.SourceHash {
+		got, ok := serviceOf(virtual(lb.Service{Front: f, Algorithm: lb.SourceHash, Sticky: time.Minute}, 9), marked)
+		if !ok || got.Front != f || got.Algorithm != lb.SourceHash || got.Sticky != time.Minute {
 			t.Errorf("%s reads back as %s, %t", f, got.Front, ok)
 		}
 	}

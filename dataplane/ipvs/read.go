@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/moby/ipvs"
 	"golang.org/x/sys/unix"
@@ -74,6 +75,9 @@ type markKey struct {
 // serviceOf returns a service without its backends.
 func serviceOf(v *ipvs.Service, marked map[markKey]netip.Addr) (lb.Service, bool) {
 	s := lb.Service{Algorithm: lb.Algorithm(v.SchedName)}
+	if v.Flags&persistent != 0 {
+		s.Sticky = time.Duration(v.Timeout) * time.Second
+	}
 	switch s.Algorithm {
 	case lb.RoundRobin, lb.WeightedRoundRobin, lb.LeastConn, lb.WeightedLeastConn, lb.SourceHash, lb.Maglev:
 	default:

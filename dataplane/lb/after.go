@@ -50,7 +50,9 @@ func (d *Desired) apply(op Op) error {
 		d.Services = slices.Delete(d.Services, at, at+1)
 		return nil
 	case SetService:
-		d.Services[at].Algorithm, d.Services[at].Masquerade = op.Service.Algorithm, op.Service.Masquerade
+		kept := d.Services[at].Backends
+		d.Services[at] = op.Service
+		d.Services[at].Backends = kept
 		return nil
 	}
 	return d.Services[at].apply(op)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // WeightMax is the largest weight a backend may have.
@@ -126,6 +127,8 @@ func (s Service) check() error {
 		return fmt.Errorf("balance %s port %d: a port needs a protocol", s.Addr, s.Port)
 	case s.Protocol == Any && s.Masquerade:
 		return fmt.Errorf("balance %s: only a front of one port can masquerade", s.Front)
+	case s.Sticky < 0 || s.Sticky > StickyMax || s.Sticky%time.Second != 0:
+		return fmt.Errorf("balance %s: clients cannot be kept for %s: whole seconds up to %s", s.Front, s.Sticky, StickyMax)
 	case s.Protocol != Any && s.Port == 0:
 		return fmt.Errorf("balance %s: protocol %q needs a port", s.Addr, s.Protocol)
 	}
@@ -155,6 +158,12 @@ func (s Service) checkBackend(b Backend) error {
 		return fmt.Errorf("balance %s: backend %s has a weight above %d", s.Front, b, WeightMax)
 	}
 	return nil
+}
+
+// Alike says whether the services balance in the same way, whatever their
+// backends. Names are for people and do not count.
+func (s Service) Alike(o Service) bool {
+	return s.Front == o.Front && s.Algorithm == o.Algorithm && s.Masquerade == o.Masquerade && s.Sticky == o.Sticky
 }
 
 func compareFronts(a, b Front) int {

@@ -18,11 +18,15 @@ const SlotsMax = 1024
 // equal slots, for kernels that choose by a number: one slot each, or where the
 // algorithm heeds weights as many as the weight says after dividing by what all
 // have in common. Backends of high weight are interleaved with the others. A
-// table above SlotsMax is scaled down; every backend keeps a slot at least.
+// table above SlotsMax is scaled down; every backend keeps a slot at least. The
+// table of Maglev has MaglevSlots, whatever the weights.
 func (s Service) Slots() []Backend {
 	backends := s.Eligible()
 	if len(backends) == 0 || s.Algorithm == RoundRobin || s.Algorithm == LeastConn {
 		return backends
+	}
+	if s.Algorithm == Maglev {
+		return maglev(backends)
 	}
 	shares, total := shares(backends)
 	// Each round, everyone gains its share and the richest pays the total: that

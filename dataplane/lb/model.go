@@ -14,6 +14,7 @@ package lb
 import (
 	"context"
 	"net/netip"
+	"time"
 )
 
 // Protocol of a front.
@@ -72,8 +73,15 @@ type Service struct {
 	// Masquerade gives every balanced flow of the service the namespace's own
 	// source address. Only a front of one port can ask for it.
 	Masquerade bool
-	Backends   []Backend
+	// Sticky keeps a client address at its backend for this long after its last
+	// new flow, while the backend takes new flows at all; 0 does not. Whole
+	// seconds, at most StickyMax.
+	Sticky   time.Duration
+	Backends []Backend
 }
+
+// StickyMax is the longest that a client can be kept at its backend.
+const StickyMax = 7 * 24 * time.Hour
 
 // Backend is one real server. A service without backends refuses its clients at once.
 type Backend struct {

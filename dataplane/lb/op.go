@@ -14,7 +14,7 @@ type OpKind string
 const (
 	SetMasquerade OpKind = "set masquerade"
 	AddService    OpKind = "add service"
-	SetService    OpKind = "set service" // another algorithm, or masquerading
+	SetService    OpKind = "set service" // another algorithm, masquerading or stickiness
 	AddBackend    OpKind = "add backend"
 	SetBackend    OpKind = "set backend" // another weight, or draining
 	RemoveBackend OpKind = "remove backend"
@@ -24,7 +24,7 @@ const (
 // Op is one change of one object.
 type Op struct {
 	Kind OpKind
-	// Service is the front, name, algorithm and masquerading; never its backends.
+	// Service is the front, its name and how it balances; never its backends.
 	Service Service
 	// Backend is set for the three kinds that speak of one.
 	Backend Backend
@@ -45,6 +45,9 @@ func (o Op) String() string {
 		text := fmt.Sprintf("%s %s%s %s", o.Kind, o.Service.Front, name, o.Service.Algorithm)
 		if o.Service.Masquerade {
 			text += " masquerade"
+		}
+		if o.Service.Sticky > 0 {
+			text += " sticky " + o.Service.Sticky.String()
 		}
 		return text
 	case RemoveService:

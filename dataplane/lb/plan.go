@@ -23,7 +23,7 @@ func Plan(desired, actual Desired) []Op {
 		switch {
 		case !ok:
 			first = append(first, Op{Kind: AddService, Service: s.bare()})
-		case have.Algorithm != s.Algorithm || have.Masquerade != s.Masquerade:
+		case !have.Alike(s):
 			first = append(first, Op{Kind: SetService, Service: s.bare()})
 		}
 		a, r := planBackends(s, have.Backends)

@@ -40,15 +40,13 @@ func New() *Driver { return &Driver{} }
 // Name is "nft".
 func (d *Driver) Name() string { return "nft" }
 
-// Supports returns nil for rr, wrr and sh, and for the others why not.
+// Supports returns nil for rr, wrr, sh and mh, and for the others why not.
 func (d *Driver) Supports(a lb.Algorithm) error {
 	switch a {
-	case "", lb.RoundRobin, lb.WeightedRoundRobin, lb.SourceHash:
+	case "", lb.RoundRobin, lb.WeightedRoundRobin, lb.SourceHash, lb.Maglev:
 		return nil
 	case lb.LeastConn, lb.WeightedLeastConn:
 		return fmt.Errorf("nft cannot balance by %q: nftables does not count the connections of a server", a)
-	case lb.Maglev:
-		return fmt.Errorf("nft cannot balance by %q: nftables has no consistent hashing", a)
 	}
 	return fmt.Errorf("nft cannot balance by %q: no such algorithm", a)
 }

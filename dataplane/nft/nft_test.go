@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 
@@ -16,7 +17,7 @@ import (
 func TestSupports(t *testing.T) {
 	d := New()
 	for a, want := range map[lb.Algorithm]string{"": "", lb.RoundRobin: "", lb.WeightedRoundRobin: "", lb.SourceHash: "",
-		lb.LeastConn: "does not count", lb.WeightedLeastConn: "does not count", lb.Maglev: "consistent", "x": "no such"} {
+		lb.LeastConn: "does not count", lb.WeightedLeastConn: "does not count", lb.Maglev: "", "x": "no such"} {
 		err := d.Supports(a)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", a, err, want)
@@ -45,9 +46,9 @@ func TestNames(t *testing.T) {
 
 // TestAssemble: what is written for a service is read back as that service.
 func TestAssemble(t *testing.T) {
-	for _, algorithm := range []lb.Algorithm{lb.RoundRobin, lb.WeightedRoundRobin, lb.SourceHash} {
+	for i, algorithm := range []lb.Algorithm{lb.RoundRobin, lb.WeightedRoundRobin, lb.SourceHash, lb.Maglev} {
 		d, err := lb.Desired{Services: []lb.Service{{Front: lb.Front{Addr: netip.MustParseAddr("fd00::2"), Port: 80, Protocol: lb.TCP},
-			Name: "web", Algorithm: algorithm, Backends: []lb.Backend{
+			Name: "web", Algorithm: algorithm, Sticky: time.Duration(i) * time.Minute, Backends: []lb.Backend{
 				{Addr: netip.MustParseAddr("fd00::3"), Port: 8080, Weight: 3, Task: "web.1.abc"},
 				{Addr: netip.MustParseAddr("fd00::4"), Port: 8080, Draining: true, Task: "web.2.def"},
 				{Addr: netip.MustParseAddr("fd00::5"), Port: 8081}}}}}.Canonical()
@@ -73,9 +74,10 @@ func TestTurn(t *testing.T) {
 	if len(first) != 4 {
 		t.Errorf("64 namespaces begin at %v of 4", first)
 	}
-	s.Algorithm = lb.SourceHash
-	if turn("a", s, 4) != 0 || turn("b", s, 4) != 0 {
-		t.Error("hashing by source depends on the namespace")
+	for _, a := range []lb.Algorithm{lb.SourceHash, lb.Maglev} {
+		if s.Algorithm = a; turn("a", s, 4) != 0 || turn("b", s, 4) != 0 {
+			t.Errorf("%s depends on the namespace", a)
+		}
 	}
 }
 
@@ -112,4 +114,26 @@ func FuzzElements(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestServerMarks: every server of a service has a mark of its own, which says
+// what all flows of the service say and does not depend on the other servers.
+func TestServerMarks(t *testing.T) {
+	s := lb.Service{Front: lb.Front{Addr: netip.MustParseAddr("10.0.0.2")}, Masquerade: true}
+	for i := range 500 {
+		s.Backends = append(s.Backends, lb.Backend{Addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Weight: 1})
+	}
+	all, seen := serverMarks(s), map[uint32]bool{}
+	for _, m := range all {
+		if seen[m] || m&^numberMask != balancedBit|hiddenBit {
+			t.Errorf("mark %#x", m)
+		}
+		seen[m] = true
+	}
+	s.Backends = s.Backends[250:]
+	for value, m := range serverMarks(s) {
+		if all[value] != m {
+			t.Errorf("the mark of %v changed from %#x to %#x", []byte(value), all[value], m)
+		}
+	}
 }

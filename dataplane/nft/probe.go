@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
+
+	"github.com/google/nftables"
 
 	"shoal/dataplane/lb"
 	"shoal/dataplane/netfilter"
@@ -43,11 +46,15 @@ func queueProbe(c *netfilter.Conn, l netfilter.Layout) error {
 		return err
 	}
 	for i, algorithm := range []lb.Algorithm{lb.RoundRobin, lb.SourceHash} {
-		s := lb.Service{Front: lb.Front{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}, Algorithm: algorithm}
-		set, chain := serverMap(s.Front), chainOf(s.Front)
-		set.Table, chain.Table = l.TableOf(), l.TableOf()
-		if err := c.AddSet(set, nil); err != nil {
-			return fmt.Errorf("queue map %s: %w", set.Name, err)
+		s := lb.Service{Front: lb.Front{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}, Algorithm: algorithm, Sticky: time.Hour}
+		kept, slots, server := stickySets(s.Front)
+		chain := chainOf(s.Front)
+		chain.Table = l.TableOf()
+		for _, set := range []*nftables.Set{serverMap(s.Front), kept, slots, server} {
+			set.Table = l.TableOf()
+			if err := c.AddSet(set, nil); err != nil {
+				return fmt.Errorf("queue set %s: %w", set.Name, err)
+			}
 		}
 		c.AddChain(chain)
 		for _, slots := range []int{0, 1} {

@@ -55,7 +55,7 @@ func read(ctx context.Context, c *netfilter.Conn, namespace string) (state, erro
 	if err != nil {
 		return none, err
 	}
-	var names []string
+	var names, objects []string
 	for _, front := range fronts {
 		if err := ctx.Err(); err != nil {
 			return none, err
@@ -66,9 +66,11 @@ func read(ctx context.Context, c *netfilter.Conn, namespace string) (state, erro
 		}
 		st.balance.Services = append(st.balance.Services, s)
 		names = append(names, objectName(front))
+		objects = append(objects, objectNames(s)...)
 	}
 	slices.Sort(names)
-	if !slices.Equal(names, chains) || !slices.Equal(names, sets) {
+	slices.Sort(objects)
+	if !slices.Equal(names, chains) || !slices.Equal(objects, sets) {
 		return none, nil
 	}
 	st.balance, err = st.balance.Canonical()
@@ -131,14 +133,19 @@ func readService(c *netfilter.Conn, namespace string, front lb.Front) (s lb.Serv
 		return s, false, nil
 	}
 	want, slots := servers(namespace, s)
-	return s, sameElements(want, elements) && sameRules(rules(s, slots), have), nil
+	if !sameElements(want, elements) || !sameRules(rules(s, slots), have) {
+		return s, false, nil
+	}
+	sound, err = stickyAsWished(c, s)
+	return s, sound, err
 }
 
 // assemble makes a service of a chain's comment and a map's elements.
 func assemble(front lb.Front, comment string, elements []nftables.SetElement) (lb.Service, bool) {
-	algorithm, name, _ := strings.Cut(comment, " ")
-	algorithm, hides := strings.CutSuffix(algorithm, hidesSuffix)
-	s := lb.Service{Front: front, Name: name, Algorithm: lb.Algorithm(algorithm), Masquerade: hides}
+	s, ok := parseDescription(front, comment)
+	if !ok {
+		return s, false
+	}
 	f := netfilter.FamilyOf(front.Addr)
 	seen := map[string]bool{}
 	for _, e := range elements {

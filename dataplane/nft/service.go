@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -96,7 +97,7 @@ func serverMap(front lb.Front) *nftables.Set {
 // turn is where a namespace starts to count. Without it every new client of a
 // service would begin with the same server.
 func turn(namespace string, s lb.Service, slots int) int {
-	if slots == 0 || s.Algorithm == lb.SourceHash {
+	if slots == 0 || hashes(s.Algorithm) {
 		return 0
 	}
 	h := fnv.New32a()
@@ -122,42 +123,101 @@ func servers(namespace string, s lb.Service) (elements []nftables.SetElement, sl
 }
 
 func serverElement(number uint32, b lb.Backend) nftables.SetElement {
-	val := b.Addr.AsSlice()
-	if b.Port != 0 {
-		val = append(val, netfilter.PortKey(b.Port)...)
-	}
 	return nftables.SetElement{
-		Key: binaryutil.NativeEndian.PutUint32(number), Val: val,
+		Key: binaryutil.NativeEndian.PutUint32(number), Val: serverValue(b),
 		Comment: netfilter.Clip(fmt.Sprintf("weight=%d %s", b.Weight, b.Task)),
 	}
 }
 
-// hidesSuffix follows the algorithm in the comment of a service that hides its clients.
-const hidesSuffix = "/hides"
+// serverValue is a server as maps and sets hold it.
+func serverValue(b lb.Backend) []byte {
+	val := b.Addr.AsSlice()
+	if b.Port != 0 {
+		val = append(val, netfilter.PortKey(b.Port)...)
+	}
+	return val
+}
+
+// hashes says whether the algorithm picks by the client's address.
+func hashes(a lb.Algorithm) bool { return a == lb.SourceHash || a == lb.Maglev }
+
+// The words that may follow the algorithm in the comment of a service's first rule.
+const (
+	hidesWord  = "hides"   // its clients
+	stickyWord = "sticky=" // for how long
+)
+
+// describe is the comment of a service's first rule: how it balances, and its name.
+func describe(s lb.Service) string {
+	words := string(s.Algorithm)
+	if s.Masquerade {
+		words += "/" + hidesWord
+	}
+	if s.Sticky > 0 {
+		words += "/" + stickyWord + s.Sticky.String()
+	}
+	return words + " " + s.Name
+}
+
+// parseDescription is the inverse of describe.
+func parseDescription(front lb.Front, comment string) (s lb.Service, ok bool) {
+	words, name, _ := strings.Cut(comment, " ")
+	algorithm, rest, more := strings.Cut(words, "/")
+	s = lb.Service{Front: front, Name: name, Algorithm: lb.Algorithm(algorithm)}
+	for word := ""; more; {
+		word, rest, more = strings.Cut(rest, "/")
+		duration, sticks := strings.CutPrefix(word, stickyWord)
+		switch {
+		case word == hidesWord:
+			s.Masquerade = true
+		case sticks:
+			var err error
+			if s.Sticky, err = time.ParseDuration(duration); err != nil {
+				return s, false
+			}
+		default:
+			return s, false
+		}
+	}
+	return s, true
+}
 
 // rules are the chain of a service: pick a server, or refuse.
 func rules(s lb.Service, slots int) []netfilter.Rule {
-	comment, mark := string(s.Algorithm)+" "+s.Name, uint32(balancedBit)
-	if s.Masquerade {
-		comment, mark = string(s.Algorithm)+hidesSuffix+" "+s.Name, balancedBit|hiddenBit
-	}
 	if slots == 0 {
 		tcp, other := netfilter.Refuse()
-		return []netfilter.Rule{{Comment: comment, Exprs: tcp}, {Comment: "nobody is there", Exprs: other}}
+		return []netfilter.Rule{{Comment: describe(s), Exprs: tcp}, {Comment: "nobody is there", Exprs: other}}
 	}
+	if s.Sticky > 0 {
+		return stickyRules(s, slots)
+	}
+	return []netfilter.Rule{{Comment: describe(s), Exprs: netfilter.Join(
+		netfilter.SetConnMark(markOf(s)), number(netfilter.FamilyOf(s.Addr), s.Algorithm, slots),
+		[]expr.Any{&expr.Lookup{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, IsDestRegSet: true, SetName: objectName(s.Front)}},
+		translates(s))}}
+}
+
+// markOf is what the marks of the service's flows say.
+func markOf(s lb.Service) uint32 {
+	if s.Masquerade {
+		return balancedBit | hiddenBit
+	}
+	return balancedBit
+}
+
+// translates sends the flow to the server in the first register.
+func translates(s lb.Service) []expr.Any {
 	f := netfilter.FamilyOf(s.Addr)
 	nat := &expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.Proto), RegAddrMin: netfilter.Reg1}
 	if s.Protocol != lb.Any {
 		nat.RegProtoMin = f.Second
 	}
-	return []netfilter.Rule{{Comment: comment, Exprs: netfilter.Join(
-		netfilter.SetConnMark(mark), number(f, s.Algorithm, slots),
-		[]expr.Any{&expr.Lookup{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, IsDestRegSet: true, SetName: objectName(s.Front)}, nat})}}
+	return []expr.Any{nat}
 }
 
 // number leaves the number of the chosen slot in the first register.
 func number(f netfilter.Family, a lb.Algorithm, slots int) []expr.Any {
-	if a == lb.SourceHash {
+	if hashes(a) {
 		return []expr.Any{f.LoadSource(netfilter.Reg2), &expr.Hash{
 			SourceRegister: netfilter.Reg2, DestRegister: netfilter.Reg1, Length: f.Bytes,
 			Modulus: uint32(slots), Seed: hashSeed, Type: expr.HashTypeJenkins}}

@@ -27,20 +27,21 @@ func write(c *netfilter.Conn, wish lb.Desired, st state, ops []lb.Op) error {
 			touched[op.Service.Front] = true
 		}
 	}
-	known := map[lb.Front]bool{}
+	known := map[lb.Front]lb.Service{}
 	for _, s := range st.balance.Services {
-		known[s.Front] = true
+		known[s.Front] = s
 	}
 	for _, s := range wish.Services {
 		if !touched[s.Front] {
 			continue
 		}
-		if err := writeService(c, wish.Namespace, s, !known[s.Front]); err != nil {
+		had, there := known[s.Front]
+		if err := writeService(c, wish.Namespace, s, !there, had.Sticky > 0); err != nil {
 			return err
 		}
 	}
 	for front := range gone {
-		if err := dropService(c, front); err != nil {
+		if err := dropService(c, known[front]); err != nil {
 			return err
 		}
 	}
@@ -53,7 +54,7 @@ func writeAll(c *netfilter.Conn, wish lb.Desired) error {
 		return err
 	}
 	for _, s := range wish.Services {
-		if err := writeService(c, wish.Namespace, s, true); err != nil {
+		if err := writeService(c, wish.Namespace, s, true, false); err != nil {
 			return err
 		}
 	}
@@ -61,8 +62,9 @@ func writeAll(c *netfilter.Conn, wish lb.Desired) error {
 }
 
 // writeService queues a service's chain and map anew; fresh ones are made first
-// and the front is led to them last.
-func writeService(c *netfilter.Conn, namespace string, s lb.Service, fresh bool) error {
+// and the front is led to them last. A service that kept its clients (sticks) and
+// still does goes on with those it knows.
+func writeService(c *netfilter.Conn, namespace string, s lb.Service, fresh, sticks bool) error {
 	set, chain := serverMap(s.Front), chainOf(s.Front)
 	if fresh {
 		if err := c.AddSet(set, nil); err != nil {
@@ -72,6 +74,9 @@ func writeService(c *netfilter.Conn, namespace string, s lb.Service, fresh bool)
 	} else {
 		c.FlushChain(chain)
 		c.FlushSet(set)
+	}
+	if err := writeSticky(c, s, sticks); err != nil {
+		return fmt.Errorf("queue the clients of %s: %w", s.Front, err)
 	}
 	elements, slots := servers(namespace, s)
 	if err := c.AddElements(set, elements); err != nil {
@@ -87,14 +92,15 @@ func writeService(c *netfilter.Conn, namespace string, s lb.Service, fresh bool)
 }
 
 // dropService queues the removal of a front, then of what it led to.
-func dropService(c *netfilter.Conn, front lb.Front) error {
+func dropService(c *netfilter.Conn, s lb.Service) error {
+	front := s.Front
 	if err := c.SetDeleteElements(base.Set(frontMap(front)), []nftables.SetElement{frontElement(front)}); err != nil {
 		return fmt.Errorf("queue removal of front %s: %w", front, err)
 	}
 	c.FlushChain(chainOf(front))
 	c.DelChain(chainOf(front))
 	c.DelSet(serverMap(front))
-	return nil
+	return writeSticky(c, lb.Service{Front: front}, s.Sticky > 0)
 }
 
 func chainOf(front lb.Front) *nftables.Chain {

@@ -84,6 +84,7 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 		MTUs:     func() (int, int, error) { return n.kernel.MTUs(dataPath) },
 		Assigned: n.lists, View: n.table.View, Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Logger: m.d.cfg.Logger,
 		Revision: n.revision, Reached: n.reached,
+		Findings: func(messages []string) { m.d.can.find("balancer", messages) },
 	})
 	if err != nil {
 		n.names.Close()

@@ -44,8 +44,8 @@ type Vault interface {
 	Apply(ctx context.Context, ops []wireguard.Op) error
 }
 
-// Config of a Fabric; every field is needed but Vault, Tunnels, Applied, Programmed,
-// Revision with Reached, MTUs, Namespaces, Questions and Resync.
+// Config of a Fabric; every field is needed but Vault, Tunnels, Findings, Applied,
+// Programmed, Revision with Reached, MTUs, Namespaces, Questions and Resync.
 type Config struct {
 	Dir     string // the fabric's own directory
 	Self    plan.Self
@@ -69,6 +69,8 @@ type Config struct {
 	MTUs func() (path, egress int, err error)
 	// View returns the endpoint table as it is now.
 	View func() *endpoint.View
+	// Findings is told, with every wish, what of it the balancer cannot do.
+	Findings func(messages []string)
 	// Applied is called when the kernel is equal to the view.
 	Applied func(*endpoint.View)
 	// Programmed, if not nil, is told how long a change of the wish took from the

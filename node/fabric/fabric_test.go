@@ -396,7 +396,7 @@ func TestNameServerOfATask(t *testing.T) {
 
 func TestUnknownAlgorithmIsRoundRobin(t *testing.T) {
 	b := newBed(t)
-	b.services[0].Spec.Labels = map[string]string{plan.AlgorithmLabel: "nonsense"}
+	b.services[0].Spec.Labels = map[string]string{api.LabelAlgorithm: "nonsense"}
 	b.record("t1", "10.0.1.3")
 	if err := b.attach(t, aTask("t1", "10.0.1.3/24")); err != nil {
 		t.Fatal(err)

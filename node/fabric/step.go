@@ -77,22 +77,43 @@ func (f *Fabric) measure() error {
 	return nil
 }
 
-// compile makes the wish out of what is known now. A service that asks for an
-// algorithm that this node's kernel lacks is balanced round robin: it must not
-// keep the rest of the network from being put right.
+// compile makes the wish out of what is known now.
 func (f *Fabric) compile(view *endpoint.View) plan.Output {
 	out := plan.Compile(f.input(view))
-	for _, d := range out.Balancers {
-		for i, s := range d.Services {
-			if f.cfg.Balancer.Supports(s.Algorithm) != nil {
-				d.Services[i].Algorithm = lb.RoundRobin
-			}
-		}
+	findings := f.substitute(out.Balancers)
+	if f.cfg.Findings != nil {
+		f.cfg.Findings(findings)
 	}
 	f.current.Lock()
 	f.current.out = out
 	f.current.Unlock()
 	return out
+}
+
+// substitute puts another algorithm in the place of one that this node's balancer
+// cannot do, and says so. The managers refuse such a service, but a node may come
+// later than a service: it must not keep the rest of the network from being put
+// right.
+func (f *Fabric) substitute(balancers []lb.Desired) (findings []string) {
+	told := map[string]bool{}
+	for _, d := range balancers {
+		for i, s := range d.Services {
+			why := f.cfg.Balancer.Supports(s.Algorithm)
+			if why == nil {
+				continue
+			}
+			d.Services[i].Algorithm = lb.RoundRobin
+			if s.Algorithm == lb.WeightedLeastConn && f.cfg.Balancer.Supports(lb.WeightedRoundRobin) == nil {
+				d.Services[i].Algorithm = lb.WeightedRoundRobin
+			}
+			text := fmt.Sprintf("service %s is balanced by %s: %v", s.Name, d.Services[i].Algorithm, why)
+			if !told[text] {
+				told[text] = true
+				findings = append(findings, text)
+			}
+		}
+	}
+	return findings
 }
 
 func (f *Fabric) applyOverlay(ctx context.Context, wish vxlan.Desired, full, sure bool) error {
@@ -174,7 +195,7 @@ func (c compared) equal(a, b []lb.Service) bool {
 	same, known := c[key]
 	if !known {
 		same = slices.EqualFunc(a, b, func(x, y lb.Service) bool {
-			return x.Front == y.Front && x.Name == y.Name && x.Algorithm == y.Algorithm && slices.Equal(x.Backends, y.Backends)
+			return x.Name == y.Name && x.Alike(y) && slices.Equal(x.Backends, y.Backends)
 		})
 		c[key] = same
 	}

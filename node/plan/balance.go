@@ -11,17 +11,6 @@ import (
 	"shoal/dataplane/lb"
 )
 
-// AlgorithmLabel is the service label that chooses the balancing algorithm.
-const AlgorithmLabel = "shoal.lb.algorithm"
-
-// SourceLabel is the service label that says which source address the tasks see
-// on flows from published ports: the client's own, or with SourceNAT the entry
-// node's.
-const (
-	SourceLabel = "shoal.mesh.source"
-	SourceNAT   = "nat"
-)
-
 // publication is one port of the routing mesh.
 type publication struct {
 	service *api.Service
@@ -75,7 +64,7 @@ func (c *compiler) meshBalancer() lb.Desired {
 	for _, p := range c.mesh {
 		at := lb.Front{Addr: meshPeer.Addr(), Port: uint16(p.port.PublishedPort), Protocol: lb.Protocol(p.port.Protocol)}
 		s := c.balanced(p.service, at, c.ingress.ID, uint16(p.port.TargetPort))
-		s.Masquerade = p.service.Spec.Labels[SourceLabel] == SourceNAT
+		s.Masquerade = c.policy(p.service).HideClients
 		d.Services = append(d.Services, s)
 	}
 	return d
@@ -130,13 +119,17 @@ func (c *compiler) virtualIPs(networkID string) []lb.Service {
 
 // balanced spreads a front over the service's tasks on the network. Those that
 // rest because of their node's silence alone are left out: nobody waits for them.
+// While tasks of this node are preferred, the others keep what they have.
 func (c *compiler) balanced(s *api.Service, at lb.Front, networkID string, port uint16) lb.Service {
-	out := lb.Service{Front: at, Name: s.Spec.Name, Algorithm: algorithm(s)}
-	for _, r := range c.spots[place{s.ID, networkID}] {
+	p, spots := c.policy(s), c.spots[place{s.ID, networkID}]
+	out := lb.Service{Front: at, Name: s.Spec.Name, Algorithm: lb.Algorithm(p.Algorithm), Sticky: p.Sticky}
+	near := c.near(p, spots)
+	for _, r := range spots {
 		if r.silent && r.rests {
 			continue
 		}
-		b := lb.Backend{Port: port, Weight: 1, Draining: r.rests, Task: r.Value.TaskName}
+		b := lb.Backend{Port: port, Weight: c.weight(p, r.Owner), Task: r.Value.TaskName,
+			Draining: r.rests || near && r.Owner != c.in.Self.ID}
 		for _, addr := range r.at.Addrs {
 			if addr.Is4() == at.Addr.Is4() {
 				b.Addr = addr
@@ -146,13 +139,6 @@ func (c *compiler) balanced(s *api.Service, at lb.Front, networkID string, port 
 		}
 	}
 	return out
-}
-
-func algorithm(s *api.Service) lb.Algorithm {
-	if a := s.Spec.Labels[AlgorithmLabel]; a != "" {
-		return lb.Algorithm(a)
-	}
-	return lb.RoundRobin
 }
 
 // nameServer is where a task's resolver is told to ask.

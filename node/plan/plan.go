@@ -98,7 +98,9 @@ func Compile(in Input) Output {
 type compiler struct {
 	in       Input
 	networks map[string]*api.Network
-	used     []*api.Network // the networks this node takes part in, by id
+	nodes    map[string]*api.Node
+	policies map[string]api.Policy // of services, by id, as they are asked for
+	used     []*api.Network        // the networks this node takes part in, by id
 	ingress  *api.Network
 	dead     map[string]bool // other owners that managers count as down
 	mesh     []publication   // the ports of the routing mesh
@@ -128,7 +130,7 @@ type front struct {
 
 func newCompiler(in Input) *compiler {
 	c := &compiler{
-		in: in, networks: map[string]*api.Network{}, dead: map[string]bool{}, remote: map[string][]spot{},
+		in: in, networks: map[string]*api.Network{}, nodes: map[string]*api.Node{}, policies: map[string]api.Policy{}, dead: map[string]bool{}, remote: map[string][]spot{},
 		spots: map[place][]spot{}, attached: map[string][]attached{}, fronts: map[string][]front{},
 		numbers: map[string]uint32{}, blocked: map[string]string{},
 	}
@@ -139,6 +141,7 @@ func newCompiler(in Input) *compiler {
 		}
 	}
 	for _, n := range in.Nodes {
+		c.nodes[n.ID] = n
 		if n.Status.State == "down" && n.ID != in.Self.ID { // the node itself knows better
 			c.dead[n.ID] = true
 		}

@@ -309,8 +309,8 @@ func TestNamesOfAService(t *testing.T) {
 
 func TestAlgorithmOfAService(t *testing.T) {
 	in := world()
-	for label, want := range map[string]lb.Algorithm{"": lb.RoundRobin, "mh": lb.Maglev} {
-		in.Services[0].Spec.Labels = map[string]string{AlgorithmLabel: label}
+	for label, want := range map[string]lb.Algorithm{"": lb.RoundRobin, "nonsense": lb.RoundRobin, "mh": lb.Maglev} {
+		in.Services[0].Spec.Labels = map[string]string{api.LabelAlgorithm: label}
 		if got := Compile(in).Balancers[0].Services[0].Algorithm; got != want {
 			t.Errorf("label %q gives %q, want %q", label, got, want)
 		}
@@ -348,7 +348,7 @@ func TestClientsOfTheMesh(t *testing.T) {
 		defaults int // default routes of the main table
 	}{
 		{"plain", func(*Input) {}, hidden, false, path(gateway.Addr()), 1},
-		{"the service asks for it", func(in *Input) { in.Services[0].Spec.Labels = map[string]string{SourceLabel: SourceNAT} }, hidden, true, path(gateway.Addr()), 1},
+		{"the service asks for it", func(in *Input) { in.Services[0].Spec.Labels = map[string]string{api.LabelSource: "nat"} }, hidden, true, path(gateway.Addr()), 1},
 		{"a task without a way out", func(in *Input) { in.Local[0].Gateway = netip.Prefix{} }, hidden, false, path(netip.Addr{}), 1},
 		{"this kernel cannot", func(in *Input) { in.Self.HidesClients = true }, everyone, false, nil, 1},
 		{"another's kernel cannot", func(in *Input) { in.Records = append(in.Records, node(true)) }, everyone, false, path(gateway.Addr()), 1},

@@ -27,6 +27,7 @@ func (s *suite) packets(t *testing.T) {
 				"forwarded and masqueraded":                 forwards,
 				"heals under traffic":                       heals,
 				"weights and source hashing":                weighs,
+				"clients are kept at their backend":         sticks,
 			}
 			for name, test := range tests {
 				t.Run(name, func(t *testing.T) {
@@ -381,9 +382,9 @@ func weighs(c *scene) {
 			if got["s1"] != 6 || got["s2"] != 2 || got["s3"] != 4 {
 				c.t.Errorf("wrr 3:1:2 gave %v of 12", got)
 			}
-		case lb.SourceHash:
+		case lb.SourceHash, lb.Maglev:
 			if len(got) != 1 {
-				c.t.Errorf("one client, hashed by source, met %v", got)
+				c.t.Errorf("one client, hashed by %s, met %v", a, got)
 			}
 		}
 	}

@@ -22,6 +22,9 @@ type Caps struct {
 	Algorithms []lb.Algorithm
 	// Trample damages what the driver made in a namespace, one way each.
 	Trample map[string]func(t *testing.T, namespace string)
+	// Forgets: a client that a service keeps is forgotten in time although its
+	// flows are remembered longer.
+	Forgets bool
 	// Slow multiplies the patience of the suite, for emulated machines.
 	Slow int
 }
@@ -71,8 +74,8 @@ func sample(namespace string) lb.Desired {
 		{Front: lb.Front{Addr: addr("10.9.1.5")}, Name: "drained", Backends: []lb.Backend{{Addr: addr("10.9.1.11"), Draining: true}}},
 		{Front: lb.Front{Addr: addr("fd09::2")}, Name: "six", Backends: []lb.Backend{
 			{Addr: addr("fd09::11")}, {Addr: addr("fd09::12")}}},
-		{Front: lb.Front{Addr: addr("fd09::3"), Port: 443, Protocol: lb.TCP}, Name: "six", Backends: []lb.Backend{
-			{Addr: addr("fd09::11"), Port: 8443}}},
+		{Front: lb.Front{Addr: addr("fd09::3"), Port: 443, Protocol: lb.TCP}, Name: "six", Sticky: time.Minute, Backends: []lb.Backend{
+			{Addr: addr("fd09::11"), Port: 8443}, {Addr: addr("fd09::12"), Port: 8443, Draining: true}}},
 	}}
 }
 
@@ -147,6 +150,10 @@ func (s *suite) changes(t *testing.T) {
 		{"exchange one", func() { w.Services[3].Backends[0].Addr = addr("10.9.1.13") }, 2},
 		{"to zero", func() { w.Services[6].Backends = nil }, 2},
 		{"back", func() { w.Services[6].Backends = []lb.Backend{{Addr: addr("fd09::13")}} }, 1},
+		{"keep clients", func() { w.Services[0].Sticky = time.Hour }, 1},
+		{"drain where clients are kept", func() { w.Services[0].Backends[0].Draining = true }, 1},
+		{"keep them longer", func() { w.Services[0].Sticky = 2 * time.Hour }, 1},
+		{"keep none", func() { w.Services[0].Sticky = 0 }, 1},
 		{"remove service", func() { w.Services = w.Services[:7] }, 1},
 		{"masquerade fewer", func() { w.MasqueradeFrom = w.MasqueradeFrom[:1] }, 1},
 		{"hide one service's clients", func() { w.Services[1].Masquerade = true }, 1},
@@ -174,6 +181,8 @@ func (s *suite) impossible(t *testing.T) {
 		"port without proto": {{Front: lb.Front{Addr: front.Addr, Port: 80}}},
 		"proto without port": {{Front: lb.Front{Addr: front.Addr, Protocol: lb.TCP}}},
 		"no address":         {{}},
+		"kept too long":      {{Front: front, Sticky: lb.StickyMax + time.Second}},
+		"kept for a part":    {{Front: front, Sticky: time.Millisecond}},
 		"every port hidden":  {{Front: front, Masquerade: true}},
 		"unknown algorithm":  {{Front: front, Algorithm: "best"}},
 	} {
@@ -190,7 +199,7 @@ func (s *suite) algorithms(t *testing.T) {
 	for _, a := range s.caps.Algorithms {
 		supported[a] = true
 	}
-	for _, a := range []lb.Algorithm{"", lb.RoundRobin, lb.WeightedRoundRobin, lb.LeastConn, lb.WeightedLeastConn, lb.SourceHash, lb.Maglev} {
+	for _, a := range append([]lb.Algorithm{""}, lb.Algorithms...) {
 		w := sample(ns)
 		for i := range w.Services {
 			w.Services[i].Algorithm = a

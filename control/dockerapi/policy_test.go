@@ -1,0 +1,72 @@
+package dockerapi
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+)
+
+func version(o api.Object) string { return strconv.FormatUint(o.ObjectMeta().Version.Index, 10) }
+
+func labelled(labels map[string]string) func(*swarm.ServiceSpec) {
+	return func(s *swarm.ServiceSpec) { s.Labels = labels }
+}
+
+func TestLabelRefusals(t *testing.T) {
+	c := newManager(t)
+	row := func(name, text string, changes ...func(*swarm.ServiceSpec)) refusal {
+		return refusal{name, "POST", "/services/create", spec("x", changes...), 400, text}
+	}
+	worker := c.addNode("h2", swarm.NodeRoleWorker, swarm.NodeStateReady)
+	c.refuses([]refusal{
+		row("algorithm", `label shoal.lb.algorithm: unknown algorithm "best": choose one of rr, wrr, lc, wlc, sh, mh`,
+			labelled(map[string]string{api.LabelAlgorithm: "best"})),
+		row("ready", `label shoal.ready: unknown moment "soon": choose accepts or started`, labelled(map[string]string{api.LabelReady: "soon"})),
+		row("bad address", `label shoal.publish.addr: "10.0.0" is neither an address nor the name of an interface`,
+			labelled(map[string]string{api.LabelPublish: "10.0.0"})),
+		row("another port", "label shoal.publish.addr.81: the service does not publish that port",
+			publish(swarm.PortConfig{TargetPort: 80, PublishedPort: 8080}), labelled(map[string]string{api.LabelPublish + ".8080/tcp": "eth0", api.LabelPublish + ".81": "eth0"})),
+		{"a node's weight", "POST", "/nodes/h2/update?version=" + version(worker), swarm.NodeSpec{Role: "worker", Availability: "active",
+			Annotations: swarm.Annotations{Labels: map[string]string{api.LabelWeight: "0"}}}, 400, `label shoal.lb.weight: weight "0" is not a number from 1 to 65535`},
+	})
+}
+
+// TestAlgorithmThatNodesCannotDo: what some node could not carry out is refused,
+// by name and reason, unless it is nothing new or the node is down.
+func TestAlgorithmThatNodesCannotDo(t *testing.T) {
+	c := newManager(t)
+	lc := labelled(map[string]string{api.LabelAlgorithm: "lc"})
+	old := c.create(spec("old", lc)) // before any node has said what it can do
+	unable := func(name string, state swarm.NodeState) {
+		n := c.addNode(name, swarm.NodeRoleWorker, state).Copy()
+		n.Capabilities = api.Capabilities{Kernel: "6.1", Balancer: "nft", Algorithms: []string{"rr", "wrr"},
+			Missing: map[string]string{api.MissingAlgorithm("lc"): "nft does not count"}}
+		if err := c.Propose(t.Context(), []api.Op{api.Status(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unable("gone", swarm.NodeStateDown)
+	c.create(spec("fine", lc))
+	for _, name := range []string{"h2", "h3", "h4", "h5"} {
+		unable(name, swarm.NodeStateReady)
+	}
+	code, body := c.do("POST", "/services/create", spec("new", lc))
+	for _, want := range []string{`not every node can balance by \"lc\"`, "(kernel 6.1): nft does not count", "; and 1 more"} {
+		if code != 400 || !strings.Contains(body, want) {
+			t.Errorf("created: %d %s, want %q", code, body, want)
+		}
+	}
+	c.create(spec("weighted", labelled(map[string]string{api.LabelAlgorithm: "wrr"})))
+	s := c.store.View().Service(old)
+	if code, body := c.do("POST", "/services/old/update?version="+version(s), spec("old", lc, func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.Image = "other" })); code != 200 {
+		t.Errorf("a service that balances so already: %d %s", code, body)
+	}
+	w := c.store.View().ServiceByName("weighted")
+	if code, body := c.do("POST", "/services/weighted/update?version="+version(w), spec("weighted", lc)); code != 400 {
+		t.Errorf("an update to it: %d %s", code, body)
+	}
+}
