@@ -10,6 +10,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"github.com/moby/moby/api/types/container"
 )
 
 // Runtime runs containers. Every method is idempotent unless it says otherwise,
@@ -45,6 +47,21 @@ type Runtime interface {
 	Get(ctx context.Context, id string) (Status, error)
 	// Wait returns when the container has exited.
 	Wait(ctx context.Context, id string) (Status, error)
+	// Exec runs a program inside a running container as the container's own are
+	// run (user, environment, directory, limits) and returns how it ended, each
+	// time anew. When ctx ends first the program is killed and the error is
+	// ctx's. A container that does not run is ErrFailedPrecondition.
+	Exec(ctx context.Context, id string, args []string) (ExecResult, error)
+}
+
+// ExecOutputMax bounds what is kept of the output of an Exec, bytes.
+const ExecOutputMax = 4096
+
+// ExecResult is how a program ended that Exec ran.
+type ExecResult struct {
+	ExitCode int
+	// Output is the beginning of what it wrote, to both streams.
+	Output string
 }
 
 // Image is an image that is present.
@@ -60,6 +77,10 @@ type Image struct {
 	// ExposedPorts are like "80/tcp".
 	ExposedPorts []string
 	Labels       map[string]string
+	// Healthcheck is the image's HEALTHCHECK, nil without one, and Shell what its
+	// commands are run by, "" for /bin/sh -c.
+	Healthcheck *container.HealthConfig
+	Shell       []string
 }
 
 // Container is what to run.

@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/moby/moby/api/types/container"
 )
 
 // epoch is the time of everything in an archive, so that it depends on nothing
@@ -30,6 +32,9 @@ type Image struct {
 	Tags []string
 	// Ports are exposed, such as 80/tcp.
 	Ports []string
+	// Healthcheck and Shell are those of a Dockerfile; none when nil.
+	Healthcheck *container.HealthConfig
+	Shell       []string
 	// Files are further regular files of mode 0644, by absolute path.
 	Files map[string]string
 }
@@ -47,7 +52,9 @@ type settings struct {
 	Entrypoint   []string
 	Env          []string
 	WorkingDir   string
-	ExposedPorts map[string]struct{} `json:",omitempty"`
+	ExposedPorts map[string]struct{}     `json:",omitempty"`
+	Healthcheck  *container.HealthConfig `json:",omitempty"`
+	Shell        []string                `json:",omitempty"`
 }
 
 type rootFS struct {
@@ -134,6 +141,8 @@ func (i Image) config(layer []byte) config {
 			Env:          []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 			WorkingDir:   "/",
 			ExposedPorts: ports,
+			Healthcheck:  i.Healthcheck,
+			Shell:        i.Shell,
 		},
 		RootFS:  rootFS{Type: "layers", DiffIDs: []string{"sha256:" + digest(layer)}},
 		History: []history{{Created: epoch, CreatedBy: "COPY " + i.Path}},

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/mount"
 	"github.com/containerd/containerd/snapshots"
 	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"shoal/node/runtime"
 	"shoal/node/runtime/logfile"
@@ -34,6 +35,9 @@ type container struct {
 	// gone is closed when containerd has forgotten the task too. It is nil
 	// while no watcher runs; mu of the runtime guards it.
 	gone chan struct{}
+	// process is the first process's specification, once somebody has asked for
+	// it; mu of the runtime guards it.
+	process *specs.Process
 }
 
 func newContainer(rec record) *container { return &container{rec: rec, done: make(chan struct{})} }

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/images"
 	"github.com/containerd/containerd/platforms"
 	"github.com/distribution/reference"
+	dockercontainer "github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -35,8 +36,17 @@ type image struct {
 type facts struct {
 	id      digest.Digest
 	config  ocispec.Image
+	docker  dockerConfig
 	chainID string
 	size    int64
+}
+
+// dockerConfig is what Docker's images say beyond the OCI specification.
+type dockerConfig struct {
+	Config struct {
+		Healthcheck *dockercontainer.HealthConfig
+		Shell       []string
+	} `json:"config"`
 }
 
 // imageCache holds the facts of the images that are present, by target digest.
@@ -87,6 +97,9 @@ func (r *Runtime) facts(ctx context.Context, target ocispec.Descriptor) (*facts,
 	f := &facts{id: manifest.Config.Digest, size: manifest.Config.Size}
 	if err := json.Unmarshal(raw, &f.config); err != nil {
 		return nil, fmt.Errorf("decode the configuration of image %s: %w", target.Digest, err)
+	}
+	if err := json.Unmarshal(raw, &f.docker); err != nil {
+		return nil, fmt.Errorf("decode the health check of image %s: %w", target.Digest, err)
 	}
 	for _, layer := range manifest.Layers {
 		f.size += layer.Size
@@ -182,7 +195,7 @@ func (i *image) public() runtime.Image {
 	out := runtime.Image{
 		Name: i.name, ID: i.id.String(), Digest: i.target.String(), Size: i.size,
 		Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint, User: c.User, WorkingDir: c.WorkingDir,
-		StopSignal: c.StopSignal, Labels: c.Labels,
+		StopSignal: c.StopSignal, Labels: c.Labels, Healthcheck: i.docker.Config.Healthcheck, Shell: i.docker.Config.Shell,
 	}
 	if strings.HasPrefix(i.name, untagged) {
 		out.Name = ""

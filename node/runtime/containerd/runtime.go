@@ -158,7 +158,7 @@ func (r *Runtime) begin(ctx context.Context) error {
 	if r.snapshotter, err = r.probeSnapshotter(ctx); err != nil {
 		return err
 	}
-	return r.adopt(ctx)
+	return errors.Join(r.cfg.sweepExec(), r.adopt(ctx))
 }
 
 // Close ends the watchers and the connection. Containers go on.

@@ -24,8 +24,20 @@ type Process struct {
 	// Exits ends it by itself at once, with the code Exit.
 	Exits bool
 	Exit  int
+	// Exec is what a program does that is run beside it, nil for nothing, well.
+	Exec func(args []string) Executed
 	// Ignores lists signals that do nothing to it. SIGKILL always works.
 	Ignores []syscall.Signal
+}
+
+// Executed is what a program did that Exec ran.
+type Executed struct {
+	// Error, when not nil, is why it cannot be started.
+	Error  error
+	Output string
+	Exit   int
+	// Hangs: it never ends by itself.
+	Hangs bool
 }
 
 // Config is what New needs; the zero value is usable.
@@ -255,6 +267,38 @@ func (f *Runtime) Get(_ context.Context, id string) (runtime.Status, error) {
 		return runtime.Status{}, err
 	}
 	return c.status, nil
+}
+
+// Exec runs what the container's program says of the arguments.
+func (f *Runtime) Exec(ctx context.Context, id string, args []string) (runtime.ExecResult, error) {
+	if len(args) == 0 || args[0] == "" {
+		return runtime.ExecResult{}, runtime.Invalid("no program to run in container %s", id)
+	}
+	f.mu.Lock()
+	c, err := f.find(id)
+	if err == nil && c.status.State != runtime.Running {
+		err = runtime.NotRunning(id)
+	}
+	f.mu.Unlock()
+	if err != nil {
+		return runtime.ExecResult{}, err
+	}
+	var did Executed
+	if c.process.Exec != nil {
+		did = c.process.Exec(args)
+	}
+	switch {
+	case did.Error != nil:
+		return runtime.ExecResult{}, fmt.Errorf("run %s in container %s: %w", args[0], id, did.Error)
+	case did.Hangs:
+		select {
+		case <-ctx.Done():
+			return runtime.ExecResult{}, fmt.Errorf("run %s in container %s: %w", args[0], id, ctx.Err())
+		case <-c.done:
+			return runtime.ExecResult{ExitCode: 128 + int(syscall.SIGKILL)}, nil
+		}
+	}
+	return runtime.ExecResult{ExitCode: did.Exit, Output: did.Output[:min(len(did.Output), runtime.ExecOutputMax)]}, nil
 }
 
 // Wait returns when the container has exited, or is removed without having run.

@@ -1,7 +1,9 @@
 package fake_test
 
 import (
+	"errors"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -14,6 +16,25 @@ import (
 
 // program does what the suite's program does with the same arguments.
 func program(c runtime.Container) fake.Process {
+	p := process(c)
+	p.Exec = func(args []string) fake.Executed {
+		if args[0] != runtimetest.Program {
+			return fake.Executed{Error: errors.New("no such file or directory")}
+		}
+		switch args[1] {
+		case "exit":
+			code, err := strconv.Atoi(args[2])
+			return fake.Executed{Exit: code, Error: err}
+		case "print":
+			times, err := strconv.Atoi(args[3])
+			return fake.Executed{Output: strings.Repeat(args[2]+"\n", times+1), Error: err}
+		}
+		return fake.Executed{Hangs: true}
+	}
+	return p
+}
+
+func process(c runtime.Container) fake.Process {
 	switch c.Args[0] {
 	case "exit":
 		code, err := strconv.Atoi(c.Args[1])

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	dockercontainer "github.com/moby/moby/api/types/container"
 
 	"shoal/node/runtime"
 	"shoal/node/runtime/logfile"
@@ -176,6 +177,8 @@ type settings struct {
 		User, WorkingDir, StopSignal string
 		ExposedPorts                 map[string]struct{}
 		Labels                       map[string]string
+		Healthcheck                  *dockercontainer.HealthConfig
+		Shell                        []string
 	}
 }
 
@@ -207,7 +210,7 @@ func (f *Runtime) Load(_ context.Context, stream io.Reader) ([]string, error) {
 				Name: name, ID: digest(content), Digest: digest("manifest " + content), Size: size, Created: s.Created,
 				Env: s.Config.Env, Cmd: s.Config.Cmd, Entrypoint: s.Config.Entrypoint, User: s.Config.User,
 				WorkingDir: s.Config.WorkingDir, StopSignal: s.Config.StopSignal, Labels: s.Config.Labels,
-				ExposedPorts: slices.Sorted(maps.Keys(s.Config.ExposedPorts)),
+				ExposedPorts: slices.Sorted(maps.Keys(s.Config.ExposedPorts)), Healthcheck: s.Config.Healthcheck, Shell: s.Config.Shell,
 			}
 			names = append(names, runtime.FamiliarRef(name))
 		}

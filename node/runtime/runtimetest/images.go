@@ -2,6 +2,7 @@ package runtimetest
 
 import (
 	"slices"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -25,6 +26,9 @@ func testImages(c *Case) {
 	}
 	if !slices.Equal(image.Entrypoint, []string{Program}) || !slices.Equal(image.ExposedPorts, []string{"80/tcp"}) {
 		c.Errorf("image's settings %+v", image)
+	}
+	if h := image.Healthcheck; h == nil || len(h.Test) != 4 || h.Interval != time.Second || h.Retries != 2 || !slices.Equal(image.Shell, []string{"/bin/ash", "-c"}) {
+		c.Errorf("image's health check %+v, shell %q", h, image.Shell)
 	}
 	for _, ref := range []string{"docker.io/" + Image, "shoal/runtimetest", image.ID, image.ID[7:19], Image + "@" + image.Digest} {
 		again, err := c.Runtime.EnsureImage(c.Ctx(), ref, "")

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
+
 	"shoal/control/api"
 	"shoal/node/runtime"
 	"shoal/node/runtime/archive"
@@ -38,6 +40,7 @@ func Archive(t testing.TB, name string) io.Reader {
 	var raw bytes.Buffer
 	err = archive.Write(&raw, archive.Image{
 		Program: program, Path: Program, Tags: []string{name}, Ports: []string{"80/tcp"},
+		Healthcheck: &container.HealthConfig{Test: []string{"CMD", Program, "exit", "0"}, Interval: time.Second, Retries: 2}, Shell: []string{"/bin/ash", "-c"},
 		Files: map[string]string{
 			"/etc/passwd": "root:x:0:0::/root:/bin/sh\nanna:x:1000:1001::/home/anna:/bin/sh\n",
 			"/etc/group":  "root:x:0:\nanna:x:1001:\nboats:x:2000:anna\n",
@@ -162,6 +165,7 @@ func Suite(t *testing.T, make func(t *testing.T) runtime.Runtime) {
 		{"life", testLife}, {"exit code", testExitCode}, {"stop", testStop}, {"stubborn", testStubborn},
 		{"kill", testKill}, {"refusals", testRefusals}, {"remove running", testRemoveRunning},
 		{"remove while waiting", testRemoveWhileWaiting}, {"image in use", testImageInUse}, {"list", testList},
+		{"exec", testExec}, {"exec hangs", testExecHangs}, {"exec refusals", testExecRefusals}, {"exec outlives nothing", testExecEnds},
 	} {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) { test.run(&Case{T: t, Runtime: r}) })
 	}
