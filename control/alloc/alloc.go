@@ -25,7 +25,7 @@ import (
 // ports that are given to services which leave the choice open.
 const (
 	FirstVNI  = 4096
-	LastVNI   = 1<<24 - 1
+	LastVNI   = 1<<24 - 2 // the one after it is the nodes' own (api.ProbeVNI)
 	FirstPort = 30000
 	LastPort  = 32767
 )

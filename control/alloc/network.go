@@ -294,7 +294,7 @@ func (a *Allocator) vni(n *api.Network) (uint32, error) {
 
 func (a *Allocator) wishedVNI(n *api.Network, text string) (uint32, error) {
 	vni, err := strconv.ParseUint(text, 10, 24)
-	if err != nil || vni == 0 {
+	if err != nil || vni == 0 || vni == api.ProbeVNI {
 		return 0, api.Errorf(api.Invalid, "network %s: %q is no VXLAN identifier", n.Spec.Name, text)
 	}
 	owner := a.vnis[uint32(vni)]

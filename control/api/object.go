@@ -73,6 +73,10 @@ type Node struct {
 	Tunnel Tunnel `json:"Tunnel,omitzero"`
 }
 
+// ProbeVNI is the VXLAN identifier, the last there is, by which nodes test the
+// data path between them. No network has it.
+const ProbeVNI = 1<<24 - 1
+
 // Service is a declared service.
 type Service struct {
 	swarm.Service

@@ -77,6 +77,9 @@ func (c *compiler) overlay() vxlan.Desired {
 	for _, n := range c.used {
 		d.Networks = append(d.Networks, c.network(n))
 	}
+	if probe, ok := c.probe(); ok {
+		d.Networks = append(d.Networks, probe)
+	}
 	for _, l := range c.in.Local {
 		d.Sandboxes = append(d.Sandboxes, c.sandbox(l))
 		if l.Gateway.IsValid() {
@@ -91,6 +94,7 @@ func (c *compiler) network(n *api.Network) vxlan.Network {
 	out := vxlan.Network{
 		ID: n.ID, Namespace: self.NamespacePath(n.ID), VNI: n.VNI,
 		Local: self.VTEP, Port: self.Port, MTU: self.networkMTU(n), Subnets: subnets(n),
+		SoftwareChecksums: self.SoftwareChecksums,
 	}
 	if n.Encrypted() {
 		out.Underlay, out.Local = self.VaultPath(), wireguard.Addr(self.Number)

@@ -44,6 +44,9 @@ type Self struct {
 	VTEP netip.Addr
 	Port uint16
 	MTU  int
+	// SoftwareChecksums says that the node's network card spoils the checksums
+	// of tunnelled packets.
+	SoftwareChecksums bool
 	// NamespaceDir holds the overlay namespaces.
 	NamespaceDir string
 	// GatewayMTU is the MTU of the gateway bridge, in bytes.

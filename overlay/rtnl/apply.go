@@ -64,6 +64,12 @@ func (k *Kernel) apply(ctx context.Context, op vxlan.Op) error {
 		return k.addVeth(o)
 	case vxlan.SetLink:
 		return k.on(o.Namespace, o.Name, func(s *space, index int) error { return k.setLink(s, o, index) })
+	case vxlan.SetSoftwareChecksums:
+		s, err := k.open(o.Namespace)
+		if err != nil {
+			return err
+		}
+		return s.setSoftwareChecksums(o.Name)
 	case vxlan.SetPort:
 		return k.on(o.Namespace, o.Name, func(s *space, index int) error {
 			link := byIndex(index)

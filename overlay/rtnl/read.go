@@ -122,6 +122,11 @@ func (r *reader) readLinks(of kind) error {
 		}
 		r.links[a.Index] = converted
 	}
+	for index, l := range r.links {
+		if l.Kind == vxlan.KindVXLAN {
+			l.SoftwareChecksums = r.softwareChecksums(r.names[index])
+		}
+	}
 	for _, link := range links {
 		if l, a := r.links[link.Attrs().Index], link.Attrs(); l != nil && a.MasterIndex != 0 {
 			l.Master = r.names[a.MasterIndex]

@@ -43,7 +43,9 @@ type Link struct {
 	MAC       string // lower case
 	Up        bool   // administratively
 	Tunnel    Tunnel `json:",omitzero"` // of a vxlan link
-	Port      Port   `json:",omitzero"` // of a link with a master
+	// SoftwareChecksums says that a vxlan link leaves no checksum to the network card.
+	SoftwareChecksums bool `json:",omitempty"`
+	Port              Port `json:",omitzero"` // of a link with a master
 	// Addrs are in the kernel's order: primary addresses first. IPv6
 	// link-local addresses are the kernel's own affair and not listed.
 	Addrs  []netip.Prefix `json:",omitempty"`

@@ -60,6 +60,9 @@ func (p *planner) adjust(w *wished, have Link) {
 		have.Static = nil
 	}
 	p.setLink(set)
+	if w.SoftwareChecksums && !have.SoftwareChecksums {
+		p.do(SetSoftwareChecksums{w.namespace, w.link})
+	}
 	if w.Master != "" && (moved || w.Port != have.Port) {
 		p.do(SetPort{w.namespace, w.link, w.Port})
 	}

@@ -51,6 +51,13 @@ type Network struct {
 	MTU   int // bytes, of the inner packets
 	// Subnets are the network's subnets, the gateway address not assigned to anyone.
 	Subnets []netip.Prefix
+	// Addrs and MAC make the namespace itself an endpoint of the network, also
+	// without a Balancer, which brings its own.
+	Addrs []netip.Prefix
+	MAC   string
+	// SoftwareChecksums says that the tunnel must not leave checksums to the
+	// machine's network card. Nothing ever switches that back.
+	SoftwareChecksums bool
 	// Balancer is set where the namespace itself is an endpoint: the ingress network.
 	Balancer *Balancer
 	// Peers are the remote endpoints: who answers at which VTEP.

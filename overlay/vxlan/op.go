@@ -54,6 +54,9 @@ type SetLink struct {
 	Up              bool
 }
 
+// SetSoftwareChecksums makes a vxlan link fill in the checksums of what it carries.
+type SetSoftwareChecksums struct{ Namespace, Name string }
+
 // SetPort sets how the bridge treats a port.
 type SetPort struct {
 	Namespace, Name string
@@ -114,6 +117,8 @@ type (
 	}
 	DelRule SetRule
 )
+
+func (SetSoftwareChecksums) isOp() {}
 
 func (SetRule) isOp()      {}
 func (DelRule) isOp()      {}
@@ -209,6 +214,10 @@ func (o SetLink) String() string {
 		words = append(words, "up")
 	}
 	return line(words...)
+}
+
+func (o SetSoftwareChecksums) String() string {
+	return line(tool("ethtool", o.Namespace), "-K", o.Name, "tx off")
 }
 
 func (o SetPort) String() string {

@@ -63,6 +63,10 @@ func drawNetwork(t *rapid.T, i int, vni uint32) vxlan.Network {
 		ID: fmt.Sprint("n", i), Namespace: fmt.Sprint("/ns/net-", i), VNI: vni,
 		Local: netip.MustParseAddr("10.77.0.1"), Port: rapid.SampledFrom([]uint16{4789, 4790}).Draw(t, "port"),
 		MTU: mtu(t), Subnets: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.%d.0/24", i))},
+		SoftwareChecksums: rapid.Bool().Draw(t, "software checksums"),
+	}
+	if rapid.Bool().Draw(t, "endpoint itself") {
+		n.MAC, n.Addrs = peerMAC(20+i), drawAddrs(t, "own addrs", fmt.Sprintf("10.0.%d", i)+".%d/24")
 	}
 	for range rapid.IntRange(0, 5).Draw(t, "peers") {
 		host := rapid.IntRange(1, 3).Draw(t, "peer's host")

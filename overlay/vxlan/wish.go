@@ -77,8 +77,9 @@ func (w *wish) network(n Network) {
 	w.add(&wished{place: place{ns, "lo"}, Link: Link{Kind: KindLoopback}})
 	bridge := &wished{place: place{ns, BridgeName}, Link: Link{Kind: KindBridge, MTU: n.MTU}}
 	w.add(bridge)
+	bridge.MAC, bridge.Addrs = strings.ToLower(n.MAC), n.Addrs
 	tunnel := &wished{place: place{ns, TunnelName(n.VNI)}, Link: Link{
-		Kind: KindVXLAN, MTU: n.MTU, Master: BridgeName,
+		Kind: KindVXLAN, MTU: n.MTU, Master: BridgeName, SoftwareChecksums: n.SoftwareChecksums,
 		Tunnel: Tunnel{VNI: n.VNI, Underlay: n.Underlay, Local: n.Local.Unmap(), Port: n.Port, Proxy: true},
 	}}
 	peers(n, &tunnel.Link)

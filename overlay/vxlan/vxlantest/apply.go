@@ -45,6 +45,12 @@ func (k *Kernel) apply(op vxlan.Op) error {
 		return nil
 	case vxlan.SetLink:
 		return k.setLink(o)
+	case vxlan.SetSoftwareChecksums:
+		l, err := k.find(o.Namespace, o.Name)
+		if err == nil {
+			l.SoftwareChecksums = true
+		}
+		return err
 	case vxlan.SetPort:
 		l, err := k.find(o.Namespace, o.Name)
 		if err == nil && l.Master == "" {

@@ -1,0 +1,48 @@
+package plan
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"shoal/control/api"
+	"shoal/overlay/vxlan"
+)
+
+// probeNetwork is the id of the network by which nodes test the data path
+// between them. It looks like any other to the kernel, and no task is on it.
+const probeNetwork = "probe"
+
+// probePrefix holds the nodes' addresses on it.
+var probePrefix = netip.MustParsePrefix("169.254.192.0/18")
+
+// ProbeAddr is the address of the node with that number on the probe network.
+func ProbeAddr(number uint32) netip.Prefix {
+	b := probePrefix.Addr().As4()
+	host := uint32(b[2])<<8 + uint32(b[3]) + number
+	b[2], b[3] = byte(host>>8), byte(host)
+	return netip.PrefixFrom(netip.AddrFrom4(b), probePrefix.Bits())
+}
+
+// ProbeNamespace is where the node's end of the probe network is.
+func (s Self) ProbeNamespace() string { return s.NamespacePath(probeNetwork) }
+
+// probe is the probe network as the managers' list of nodes has it; a node that
+// is alone has none.
+func (c *compiler) probe() (n vxlan.Network, ok bool) {
+	self := c.in.Self
+	own := ProbeAddr(self.Number)
+	n = vxlan.Network{
+		ID: probeNetwork, Namespace: self.ProbeNamespace(), VNI: api.ProbeVNI, Local: self.VTEP, Port: self.Port,
+		MTU: self.OverlayMTU(), Addrs: []netip.Prefix{own}, MAC: MAC(own.Addr()), SoftwareChecksums: self.SoftwareChecksums,
+	}
+	for _, node := range c.in.Nodes {
+		if node.ID == self.ID || node.Number == 0 || !node.DataPathAddr.IsValid() {
+			continue
+		}
+		addr := ProbeAddr(node.Number).Addr()
+		n.Peers = append(n.Peers, vxlan.Peer{Addrs: []netip.Addr{addr}, MAC: MAC(addr), VTEP: node.DataPathAddr.Unmap()})
+	}
+	slices.SortFunc(n.Peers, func(a, b vxlan.Peer) int { return cmp.Compare(a.MAC, b.MAC) })
+	return n, len(n.Peers) > 0 && self.Number != 0 && self.VTEP.IsValid()
+}
