@@ -24,6 +24,7 @@ func networkCommands(docker command.Cli) []*cobra.Command {
 		show(docker, "dns", "Names that tasks of this node can ask for", printNames),
 		show(docker, "overlay", "Overlay networks of this node and their forwarding entries", printOverlay),
 		show(docker, "gossip", "Members of the gossip and how well tables agree", printGossip),
+		dataPath(docker),
 		drift(docker),
 		top(docker),
 		traceCommand(docker),

@@ -24,6 +24,7 @@ import (
 	"shoal/node/resolver"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/gossip"
+	"shoal/overlay/probe"
 	"shoal/overlay/rtnl"
 )
 
@@ -48,6 +49,7 @@ type overlayMember struct {
 	fabric *fabric.Fabric
 	kernel *rtnl.Kernel
 	names  *resolver.Client
+	prober *probe.Prober
 	// asked answers other nodes' questions about this one's network, ask asks them.
 	asked    *peer.Server
 	ask      *peer.Client
@@ -91,6 +93,8 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 		return nil, errors.Join(err, n.kernel.Close())
 	}
 	n.setEpochs(cluster.TunnelKeys)
+	n.prober = probe.New(probe.Config{Targets: n.targets, Soften: n.fabric.FillChecksums, Logger: m.d.cfg.Logger,
+		Report: func(messages []string) { m.d.can.find("data path", messages) }})
 	n.table.Hold()
 	n.asked = peer.NewServer(m.d.peerRouter(), n.admit, m.d.cfg.Logger)
 	if err := n.startGossip(m, cluster); err != nil {
@@ -191,6 +195,12 @@ func (n *overlayMember) lists() ([]*api.Network, []*api.Service, []*api.Node) {
 	return agent.List(s.Networks), agent.List(s.Services), agent.List(s.Nodes)
 }
 
+// targets are the nodes that the data path is tested to.
+func (n *overlayMember) targets() probe.Targets {
+	_, _, nodes := n.lists()
+	return plan.ProbeTargets(n.fabric.Self(), nodes, n.table.View().Down)
+}
+
 // run keeps the network right until ctx ends.
 func (n *overlayMember) run(ctx context.Context, a *agent.Agent) {
 	n.publishSelf() // the agent knows the ingress network from the earlier run
@@ -217,8 +227,14 @@ func (n *overlayMember) run(ctx context.Context, a *agent.Agent) {
 			}
 		}
 	}()
+	tested := make(chan struct{})
+	go func() {
+		defer close(tested)
+		n.prober.Run(ctx)
+	}()
 	n.fabric.Run(ctx)
 	<-changed
+	<-tested
 }
 
 // awaitContact returns when the table can be taken for whole: it has been

@@ -3,6 +3,7 @@ package daemon
 import (
 	"net"
 	goruntime "runtime"
+	"strings"
 
 	"github.com/moby/moby/api/types/swarm"
 
@@ -80,8 +81,9 @@ func (d *Daemon) report(state *membership, creds *ca.Credentials) api.NodeReport
 	if err != nil {
 		host = state.AdvertiseAddr
 	}
+	can := d.can.report()
 	r := api.NodeReport{
-		Addr: host, DataPathAddr: state.DataPathAddr, Capabilities: d.can.report(),
+		Addr: host, DataPathAddr: state.DataPathAddr, Capabilities: can, Message: strings.Join(can.Messages, "; "),
 		Description: swarm.NodeDescription{
 			Hostname: d.cfg.Hostname, Platform: agent.Platform(),
 			Resources: swarm.Resources{NanoCPUs: nanoCPUs, MemoryBytes: memory},

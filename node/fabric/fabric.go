@@ -205,6 +205,30 @@ func needsGateway(t *api.Task) bool {
 	})
 }
 
+// Self returns the node as the network is planned for it.
+func (f *Fabric) Self() plan.Self {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cfg.Self
+}
+
+// FillChecksums makes the kernel fill in the checksums of tunnelled packets, from
+// now on and in later runs, until the node's namespaces are gone.
+func (f *Fabric) FillChecksums() {
+	f.mu.Lock()
+	f.cfg.Self.SoftwareChecksums = true
+	f.mu.Unlock()
+	f.loop.Trigger()
+}
+
+// remember takes up from the kernel that an earlier run had it fill in checksums.
+func (f *Fabric) remember(actual vxlan.Actual) {
+	link := actual.Namespaces[f.cfg.Self.ProbeNamespace()].Links[vxlan.TunnelName(api.ProbeVNI)]
+	if link.SoftwareChecksums && !f.Self().SoftwareChecksums {
+		f.FillChecksums()
+	}
+}
+
 // SetLive says whether the task takes what is sent to it.
 func (f *Fabric) SetLive(taskID string, live bool) {
 	f.mu.Lock()

@@ -73,7 +73,9 @@ func (f *Fabric) measure() error {
 	if err != nil {
 		return fmt.Errorf("find the MTU of the data path: %w", err)
 	}
+	f.mu.Lock()
 	f.cfg.Self.MTU, f.cfg.Self.GatewayMTU = path, egress
+	f.mu.Unlock()
 	return nil
 }
 
@@ -126,6 +128,7 @@ func (f *Fabric) applyOverlay(ctx context.Context, wish vxlan.Desired, full, sur
 	if err != nil {
 		return fmt.Errorf("read the overlay: %w", err)
 	}
+	f.remember(actual)
 	ops := vxlan.Plan(wish, actual)
 	if sure && len(ops) > 0 {
 		for _, op := range vxlan.Plan(f.last.Overlay, actual) {

@@ -20,6 +20,7 @@ import (
 	"shoal/node/reconcile"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/gossip"
+	"shoal/overlay/probe"
 )
 
 // Sources are where the views come from. A node outside any cluster has none.
@@ -28,6 +29,7 @@ type Sources struct {
 	Fabric *fabric.Fabric
 	View   func() *endpoint.View
 	Gossip func() gossip.Stats
+	Prober *probe.Prober
 	// Networks, Services and Nodes are what the managers told this node.
 	Networks map[string]*api.Network
 	Services map[string]*api.Service
@@ -313,6 +315,9 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 	view("lb", func(r *http.Request, s *Sources) (any, error) { return s.Balancers(r.Context()) })
 	view("dns", func(_ *http.Request, s *Sources) (any, error) { return s.Names(), nil })
 	view("overlay", func(_ *http.Request, s *Sources) (any, error) { return s.Overlays(), nil })
+	view("datapath", func(r *http.Request, s *Sources) (any, error) {
+		return s.DataPath(r.Context(), r.URL.Query().Has("test"))
+	})
 	view("gossip", func(_ *http.Request, s *Sources) (any, error) { return s.Gossip(), nil })
 	view("drift", func(r *http.Request, s *Sources) (any, error) {
 		differences, err := s.Fabric.Drift(r.Context())

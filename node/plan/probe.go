@@ -5,7 +5,10 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/moby/moby/api/types/swarm"
+
 	"shoal/control/api"
+	"shoal/overlay/probe"
 	"shoal/overlay/vxlan"
 )
 
@@ -45,4 +48,21 @@ func (c *compiler) probe() (n vxlan.Network, ok bool) {
 	}
 	slices.SortFunc(n.Peers, func(a, b vxlan.Peer) int { return cmp.Compare(a.MAC, b.MAC) })
 	return n, len(n.Peers) > 0 && self.Number != 0 && self.VTEP.IsValid()
+}
+
+// ProbeTargets says where and whom the node tests: the nodes that the managers
+// list and count as alive, but for those that are silent.
+func ProbeTargets(self Self, nodes []*api.Node, silent func(nodeID string) bool) probe.Targets {
+	t := probe.Targets{
+		Namespace: self.ProbeNamespace(), Addr: ProbeAddr(self.Number).Addr(), MTU: self.OverlayMTU(), Overhead: self.MTU - self.OverlayMTU(),
+		Port: self.Port, SoftwareChecksums: self.SoftwareChecksums,
+	}
+	for _, n := range nodes {
+		away := n.ID == self.ID || n.Status.State == swarm.NodeStateDown || silent != nil && silent(n.ID)
+		if !away && n.Number != 0 && n.DataPathAddr.IsValid() {
+			t.Peers = append(t.Peers, probe.Peer{ID: n.ID, Name: cmp.Or(n.Description.Hostname, n.ID),
+				Addr: ProbeAddr(n.Number).Addr(), VTEP: n.DataPathAddr.Unmap()})
+		}
+	}
+	return t
 }

@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -37,7 +36,7 @@ func (l *listener) serve() {
 	b := make([]byte, 1<<16)
 	for {
 		n, from, err := l.conn.ReadFrom(b)
-		if errors.Is(err, net.ErrClosed) {
+		if err != nil && !refused(err) {
 			return
 		}
 		if nonce, isAnswer, ok := parse(b[:n]); err == nil && ok && !isAnswer {

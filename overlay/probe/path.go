@@ -15,6 +15,9 @@ import (
 	"shoal/overlay/netns"
 )
 
+// brief is for the search of a size once it is known that peers answer.
+var brief = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
+
 // patience is how long each try waits for its answer; a path that loses all of
 // them is taken for broken.
 var patience = []time.Duration{200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}
@@ -39,7 +42,7 @@ func check(ctx context.Context, namespace string, peer netip.AddrPort, mtu int) 
 		return p, err
 	}
 	defer plain.Close()
-	if p.Answers, err = passes(ctx, plain, 0); err != nil || !p.Answers {
+	if p.Answers, err = passes(ctx, plain, 0, patience); err != nil || !p.Answers {
 		return p, err
 	}
 	summed, err := dial(ctx, namespace, peer, false)
@@ -47,7 +50,7 @@ func check(ctx context.Context, namespace string, peer netip.AddrPort, mtu int) 
 		return p, err
 	}
 	defer summed.Close()
-	if p.Sums, err = passes(ctx, summed, 0); err != nil {
+	if p.Sums, err = passes(ctx, summed, 0, patience); err != nil {
 		return p, err
 	}
 	p.MTU, err = largest(ctx, plain, mtu)
@@ -60,14 +63,14 @@ const leastMTU = headerBytes + packetOverhead
 // largest finds the largest packet that passes, by halves when the one that
 // should does not.
 func largest(ctx context.Context, c net.Conn, mtu int) (int, error) {
-	whole, err := passes(ctx, c, mtu-packetOverhead)
+	whole, err := passes(ctx, c, mtu-packetOverhead, patience)
 	if whole || err != nil {
 		return mtu, err
 	}
 	low, high := leastMTU, mtu // low passes, high does not
 	for high-low > 1 {
 		middle := (low + high) / 2
-		ok, err := passes(ctx, c, middle-packetOverhead)
+		ok, err := passes(ctx, c, middle-packetOverhead, brief)
 		if err != nil {
 			return low, err
 		}
@@ -102,7 +105,7 @@ func set(raw syscall.RawConn, noChecksum bool) (err error) {
 }
 
 // passes sends a message of the size until it is answered or patience is over.
-func passes(ctx context.Context, c net.Conn, size int) (bool, error) {
+func passes(ctx context.Context, c net.Conn, size int, patience []time.Duration) (bool, error) {
 	nonce := rand.Uint64() &^ answerBit
 	for _, wait := range patience {
 		if err := ctx.Err(); err != nil {

@@ -1,8 +1,10 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -67,6 +69,10 @@ type Prober struct {
 	cfg   Config
 	again chan struct{}
 
+	mu      sync.Mutex
+	waiting []chan struct{} // closed when what they asked for is known
+	status  []Way
+
 	// The loop's own.
 	listener *listener
 	ways     map[string]*way
@@ -77,7 +83,8 @@ type Prober struct {
 // way is what is known of the way to one peer.
 type way struct {
 	due   time.Time
-	bad   int // how many tests in a row found trouble
+	at    time.Time // of the last test
+	bad   int       // how many tests in a row found trouble
 	path  Path
 	known bool
 }
@@ -87,12 +94,39 @@ func New(cfg Config) *Prober {
 	return &Prober{cfg: cfg, again: make(chan struct{}, 1), ways: map[string]*way{}}
 }
 
-// Again asks for a test of every way now.
-func (p *Prober) Again() {
+// Again tests every way now and returns when the result is known.
+func (p *Prober) Again(ctx context.Context) error {
+	done := make(chan struct{})
+	p.mu.Lock()
+	p.waiting = append(p.waiting, done)
+	p.mu.Unlock()
 	select {
 	case p.again <- struct{}{}:
 	default:
 	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("test the data path: %w", ctx.Err())
+	}
+}
+
+// Way is what is known of the way to one node.
+type Way struct {
+	Peer
+	Path
+	// Tested is when, zero for not yet.
+	Tested time.Time
+	// Trouble says what is wrong and the way out, "" for nothing.
+	Trouble string
+}
+
+// Status lists what the last round knew, by the nodes' names.
+func (p *Prober) Status() []Way {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.status)
 }
 
 // Run tests and answers until ctx ends.
@@ -100,16 +134,36 @@ func (p *Prober) Run(ctx context.Context) {
 	defer p.close()
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
+	var asked []chan struct{}
 	for {
 		p.round(ctx)
+		if !p.doubts() {
+			for _, done := range asked {
+				close(done)
+			}
+			asked = nil
+		}
 		select {
 		case <-ticker.C:
 		case <-p.again:
+			p.mu.Lock()
+			asked, p.waiting = append(asked, p.waiting...), nil
+			p.mu.Unlock()
 			p.forget()
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// doubts says whether some trouble has been seen once only.
+func (p *Prober) doubts() bool {
+	for _, w := range p.ways {
+		if w.bad == 1 {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *Prober) forget() {
@@ -191,6 +245,7 @@ func (p *Prober) test(ctx context.Context, t Targets, peers []Peer) {
 // first may be a peer that has only just come.
 func (w *way) note(t Targets, path Path) {
 	now := time.Now()
+	w.at = now
 	if t.fine(path) {
 		w.bad, w.path, w.known = 0, path, true
 		w.due = now.Add(goodFor*3/4 + rand.N(goodFor/2))
@@ -217,13 +272,19 @@ func (p *Prober) spoiled() bool {
 
 // report tells what is wrong if that has changed.
 func (p *Prober) report(t Targets) {
-	found := make(map[string]Path, len(p.ways))
-	for id, w := range p.ways {
-		if w.known {
-			found[id] = w.path
+	ways := make([]Way, 0, len(t.Peers))
+	for _, peer := range t.Peers {
+		way := Way{Peer: peer}
+		if w := p.ways[peer.ID]; w != nil && w.known {
+			way.Path, way.Tested, way.Trouble = w.path, w.at, t.trouble(w.path)
 		}
+		ways = append(ways, way)
 	}
-	now := messages(t, found)
+	slices.SortFunc(ways, func(a, b Way) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	p.mu.Lock()
+	p.status = ways
+	p.mu.Unlock()
+	now := t.messages(ways)
 	if slices.Equal(now, p.reported) {
 		return
 	}

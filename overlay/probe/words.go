@@ -1,24 +1,15 @@
 package probe
 
-import (
-	"cmp"
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // messagesMax bounds how many peers are named.
 const messagesMax = 16
 
-// messages says what is wrong, peer by peer, and the way out.
-func messages(t Targets, found map[string]Path) (out []string) {
-	peers := slices.SortedFunc(slices.Values(t.Peers), func(a, b Peer) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
-	for _, p := range peers {
-		path, known := found[p.ID]
-		if !known {
-			continue
-		}
-		if text := t.trouble(path); text != "" {
-			out = append(out, fmt.Sprintf("data path to node %s (%s): %s", p.Name, p.VTEP, text))
+// messages says what is wrong, way by way, and the way out.
+func (t Targets) messages(ways []Way) (out []string) {
+	for _, w := range ways {
+		if w.Trouble != "" {
+			out = append(out, fmt.Sprintf("data path to node %s (%s): %s", w.Name, w.VTEP, w.Trouble))
 		}
 	}
 	if more := len(out) - messagesMax; more > 0 {

@@ -1,0 +1,186 @@
+//go:build lab
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/bench/lab"
+	"shoal/node/netview"
+)
+
+// dataPathLosesLargePackets: a network that carries less than the hosts' interfaces
+// send is found by the self-test, told with the way out on the nodes that suffer
+// from it, and forgotten once it is mended.
+func dataPathLosesLargePackets(w *world) {
+	told := func(h lab.Host, want string) func() error {
+		return func() error {
+			var view netview.DataPath
+			if err := h.Call(w.Context(), http.MethodGet, "/shoal/datapath?test=1", nil, &view); err != nil {
+				return err
+			}
+			for _, way := range view.Ways {
+				if len(view.Ways) != 2 || way.Node == "h2" && !strings.Contains(way.Trouble, want) || way.Node != "h2" && way.Trouble != "" || want == "" && way.MTU != 1450 {
+					return fmt.Errorf("%+v", view.Ways)
+				}
+			}
+			return nil
+		}
+	}
+	message := func(want string) func() error {
+		return func() error {
+			nodes, err := get[[]swarm.Node](w, "/nodes", nil)
+			for _, n := range nodes {
+				if err == nil && (!strings.Contains(n.Status.Message, want) || want == "" && n.Status.Message != "") {
+					err = fmt.Errorf("node %s says %q", n.Description.Hostname, n.Status.Message)
+				}
+			}
+			return err
+		}
+	}
+	// A bridge whose packets meet the filter cuts them to pieces instead of losing them.
+	cable := func(mtu int) {
+		out, err := exec.Command("ip", "netns", "exec", "se2e-lan", "sh", "-ec", fmt.Sprintf(`ip link set h2 mtu %d
+			[ ! -e /proc/sys/net/bridge ] || echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables`, mtu)).CombinedOutput()
+		if err != nil {
+			w.Fatalf("%v: %s", err, out)
+		}
+	}
+	cable(1400 - 4) // a bridge leaves room for a VLAN tag
+	defer cable(1500)
+	for _, h := range []lab.Host{w.host(1), w.host(3)} {
+		w.eventually(30*time.Second, "large packets to h2 are lost", told(h, "packets of more than 1400 bytes get lost on the way"))
+	}
+	w.eventually(15*time.Second, "the nodes say so", message("create networks with --opt com.docker.network.driver.mtu=1350"))
+	cable(1500)
+	for _, h := range []lab.Host{w.host(1), w.host(3)} {
+		w.eventually(15*time.Second, "all is well again", told(h, ""))
+	}
+	w.eventually(15*time.Second, "the nodes have nothing to say", message(""))
+}
+
+// mtuFollows: networks have the MTU that they ask for, or what the host's interface
+// leaves them, also when that changes.
+func mtuFollows(w *world) {
+	var made struct{ ID string }
+	body := network.CreateRequest{Name: "mtu-asked", Driver: "overlay", Options: map[string]string{"com.docker.network.driver.mtu": "9x"}}
+	if err := w.call(http.MethodPost, "/networks/create", body, &made); err == nil || !strings.Contains(err.Error(), "is no MTU") {
+		w.Errorf("an MTU of 9x: %v", err)
+	}
+	body.Options["com.docker.network.driver.mtu"] = "1300"
+	w.must(w.call(http.MethodPost, "/networks/create", body, &made))
+	w.networks = append(w.networks, made.ID)
+	free := w.network("mtu-free")
+	tasks := w.start("mtu", 1, attached(made.ID), attached(free), published(8220, network.TCP), on("h1"))
+	h := w.host(1)
+	ns := filepath.Join(h.Dir, "exec", "netns", "task-"+tasks[0].ID)
+	// The networks in the order of their ids, the gateway last.
+	mtus := func(want map[string]string) func() error {
+		return func() error {
+			out, err := exec.Command("nsenter", "--net="+ns, "ip", "-o", "link").Output()
+			if err != nil {
+				return err
+			}
+			got := map[string]bool{}
+			for _, line := range strings.Split(string(out), "\n") {
+				if words := strings.Fields(line); len(words) > 4 && strings.HasPrefix(words[1], "eth") {
+					got[words[4]] = true
+				}
+			}
+			for mtu, why := range want {
+				if !got[mtu] {
+					return fmt.Errorf("no interface with the MTU %s of %s: %v", mtu, why, got)
+				}
+			}
+			return nil
+		}
+	}
+	w.eventually(10*time.Second, "interfaces have their MTUs", mtus(map[string]string{"1300": "the option", "1450": "the interface", "1500": "the gateway"}))
+	cable := func(mtu string) {
+		out, err := h.Command(context.Background(), "ip", "link", "set", "eth0", "mtu", mtu).CombinedOutput()
+		if err != nil {
+			w.Fatalf("%v: %s", err, out)
+		}
+	}
+	cable("1600")
+	defer cable("1500")
+	w.eventually(10*time.Second, "interfaces follow", mtus(map[string]string{"1300": "the option", "1550": "the interface", "1600": "the gateway"}))
+	cable("1500")
+	w.eventually(10*time.Second, "interfaces follow back", mtus(map[string]string{"1300": "the option", "1450": "the interface", "1500": "the gateway"}))
+	w.undrifted()
+}
+
+// firewall: people's rules judge published ports by who asks, also after the
+// daemon was killed and the table damaged; strangers cannot speak VXLAN to a host.
+func firewall(w *world) {
+	w.start("walled", 1, published(8221, network.TCP), on("h2"))
+	h := w.host(1)
+	w.answered(ask, []lab.Host{h}, 8221, 3, "node", []string{"h2"})
+	rule := "add rule inet shoal_nat user meta l4proto tcp ct original proto-dst 8221 ct original ip saddr " + w.lab.Outside().String() + " drop"
+	nft := func(words string) string {
+		w.Helper()
+		out, err := h.Command(context.Background(), append([]string{"nft"}, strings.Fields(words)...)...).CombinedOutput()
+		if err != nil {
+			w.Fatalf("nft %s: %v: %s", words, err, out)
+		}
+		return string(out)
+	}
+	nft(rule)
+	defer nft("flush chain inet shoal_nat user")
+	walled := func(when string) {
+		w.Helper()
+		if c, err := net.DialTimeout("tcp", target(h, 8221), 300*time.Millisecond); err == nil {
+			c.Close()
+			w.Errorf("%s: whom the rule keeps out is let in", when)
+		}
+		w.answered(ask, []lab.Host{w.host(2)}, 8221, 3, "node", []string{"h2"})
+	}
+	walled("at first")
+	nft("flush chain inet shoal_nat prerouting")
+	nft("flush chain inet shoal_nat passing")
+	w.undrifted()
+	walled("after damage")
+	w.must(w.lab.KillDaemon(w.Context(), h))
+	walled("without the daemon")
+	w.must(w.lab.Heal(w.Context()))
+	w.start("walled-too", 1, published(8222, network.TCP))
+	w.answered(ask, []lab.Host{h}, 8222, 3, "task", []string{"walled-too.1"})
+	walled("after a restart and a change")
+	if list := nft("list chain inet shoal_nat user"); strings.Count(list, "drop") != 1 {
+		w.Errorf("the chain of people's rules has become\n%s", list)
+	}
+	w.stranger(h)
+}
+
+// stranger sends VXLAN frames from a machine that is no node.
+func (w *world) stranger(h lab.Host) {
+	w.Helper()
+	dropped := func() string {
+		out, err := h.Command(w.Context(), "nft", "list", "chain", "inet", "shoal_nat", "members").CombinedOutput()
+		w.must(err)
+		return string(out)
+	}
+	before := dropped()
+	c, err := net.Dial("udp", netip.AddrPortFrom(h.Address, 4789).String())
+	w.must(err)
+	defer c.Close()
+	_, err = c.Write([]byte("frame"))
+	w.must(err)
+	w.eventually(5*time.Second, "a stranger's frame is dropped", func() error {
+		if after := dropped(); after == before || !strings.Contains(after, "4789") {
+			return fmt.Errorf("before %s, after %s", before, after)
+		}
+		return nil
+	})
+}
