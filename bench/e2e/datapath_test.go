@@ -215,7 +215,7 @@ func TestDataPath(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &probed{t: t, kernel: kernel, self: plan.Self{ID: name, Number: uint32(i + 1), VTEP: addr, Port: 4789,
+		p := &probed{t: t, kernel: kernel, self: plan.Self{ID: name, Number: uint32(i + 1), VTEP: addr, Port: 4789, Probes: true,
 			NamespaceDir: filepath.Join(dir, "ns-"+name)}}
 		if p.self.MTU, p.self.GatewayMTU, err = kernel.MTUs(addr); err != nil {
 			t.Fatal(err)

@@ -116,7 +116,7 @@ func (n *overlayMember) setSelf(m *member, cluster *api.Cluster, self *api.Node,
 	}
 	n.self = plan.Self{
 		ID: m.state.NodeID, Number: self.Number, VTEP: dataPath, Port: uint16(cluster.DataPathPort),
-		NamespaceDir: dir, HidesClients: m.d.hides != nil,
+		NamespaceDir: dir, Probes: true, HidesClients: m.d.hides != nil,
 	}
 	return nil
 }

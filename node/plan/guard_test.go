@@ -65,3 +65,36 @@ func TestMTUOfANetwork(t *testing.T) {
 		}
 	}
 }
+
+func TestProbeNetwork(t *testing.T) {
+	self := me
+	self.Probes, self.SoftwareChecksums = true, true
+	nodes := []*api.Node{aNode("n1", "192.0.2.1", ""), aNode("n2", "192.0.2.2", ""), aNode("n3", "", "192.0.2.3"), aNode("n4", "192.0.2.4", "")}
+	for i, n := range nodes {
+		n.Number = uint32(i + 1)
+	}
+	nodes[3].Status.State = swarm.NodeStateDown
+	networks := Compile(Input{Self: self, Nodes: nodes}).Overlay.Networks
+	if len(networks) != 1 {
+		t.Fatalf("networks %+v", networks)
+	}
+	n := networks[0]
+	if n.VNI != api.ProbeVNI || n.MTU != 1450 || !n.SoftwareChecksums || len(n.Addrs) != 1 || n.Addrs[0].String() != "169.254.192.1/18" || n.MAC != "02:42:a9:fe:c0:01" {
+		t.Errorf("the probe network is %+v", n)
+	}
+	if len(n.Peers) != 2 || n.Peers[0].VTEP.String() != "192.0.2.2" || n.Peers[0].Addrs[0].String() != "169.254.192.2" {
+		t.Errorf("its peers are %+v", n.Peers)
+	}
+	targets := ProbeTargets(self, nodes, func(id string) bool { return id == "n3" })
+	if len(targets.Peers) != 1 || targets.Peers[0].ID != "n2" || targets.Namespace != n.Namespace || targets.Overhead != 50 || targets.Addr != n.Addrs[0].Addr() {
+		t.Errorf("targets %+v", targets)
+	}
+	self.Probes = false
+	if networks := Compile(Input{Self: self, Nodes: nodes}).Overlay.Networks; len(networks) != 0 {
+		t.Errorf("a node that does not test has %+v", networks)
+	}
+	self.Probes = true
+	if networks := Compile(Input{Self: self, Nodes: nodes[:1]}).Overlay.Networks; len(networks) != 0 {
+		t.Errorf("a node that is alone has %+v", networks)
+	}
+}

@@ -44,6 +44,8 @@ type Self struct {
 	VTEP netip.Addr
 	Port uint16
 	MTU  int
+	// Probes says that the node tests the data path, and needs a network for it.
+	Probes bool
 	// SoftwareChecksums says that the node's network card spoils the checksums
 	// of tunnelled packets.
 	SoftwareChecksums bool

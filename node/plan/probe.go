@@ -34,6 +34,9 @@ func (s Self) ProbeNamespace() string { return s.NamespacePath(probeNetwork) }
 // is alone has none.
 func (c *compiler) probe() (n vxlan.Network, ok bool) {
 	self := c.in.Self
+	if !self.Probes || self.Number == 0 {
+		return n, false
+	}
 	own := ProbeAddr(self.Number)
 	n = vxlan.Network{
 		ID: probeNetwork, Namespace: self.ProbeNamespace(), VNI: api.ProbeVNI, Local: self.VTEP, Port: self.Port,
@@ -47,7 +50,7 @@ func (c *compiler) probe() (n vxlan.Network, ok bool) {
 		n.Peers = append(n.Peers, vxlan.Peer{Addrs: []netip.Addr{addr}, MAC: MAC(addr), VTEP: node.DataPathAddr.Unmap()})
 	}
 	slices.SortFunc(n.Peers, func(a, b vxlan.Peer) int { return cmp.Compare(a.MAC, b.MAC) })
-	return n, len(n.Peers) > 0 && self.Number != 0 && self.VTEP.IsValid()
+	return n, len(n.Peers) > 0
 }
 
 // ProbeTargets says where and whom the node tests: the nodes that the managers
