@@ -73,7 +73,7 @@ func (s *site) overlay(o overlay) {
 	for i, host := range o.hosts {
 		at := o.at(i)
 		s.namespace(at)
-		s.sysctl(at, "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
+		s.sysctl(at, "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0")
 		s.ip(at, fmt.Sprintf("link add br0 type bridge mcast_snooping 0\nlink set br0 mtu %d up\n", overlayMTU))
 		s.ip(host, fmt.Sprintf("link add vx%d netns %s mtu %d type vxlan id %d local %s dstport %d nolearning proxy\n",
 			o.vni, prefix+at, overlayMTU, o.vni, o.vteps[i], vxlanPort))
