@@ -82,25 +82,24 @@ func clampRule() netfilter.Rule {
 // is not tracked: it is tunnelled, every flow inside would be an entry of its own
 // at both ends, and nothing ever asks for its state. What strangers send is dropped.
 func members(l *netfilter.Layout, port uint16) {
-	in := netfilter.Chain{Name: "members", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw}
-	out := netfilter.Chain{Name: "untracked", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRaw}
+	toPort := []expr.Any{netfilter.LoadPort(netfilter.Reg1),
+		&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: binary.BigEndian.AppendUint16(nil, port)}}
+	in := netfilter.Chain{Name: membersName}
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		l.Sets = append(l.Sets, nftables.Set{Name: membersSet + f.Suffix, KeyType: f.Addr})
 		comment := membersComment + strconv.Itoa(int(port)) + ", IPv" + f.Suffix
-		toPort := netfilter.Join(netfilter.Proto(unix.IPPROTO_UDP), f.Is(), []expr.Any{
-			netfilter.LoadPort(netfilter.Reg1),
-			&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: binary.BigEndian.AppendUint16(nil, port)}})
-		member := func(load expr.Any, not bool) []expr.Any {
-			return netfilter.Join(toPort, []expr.Any{load, &expr.Lookup{SourceRegister: netfilter.Reg1, SetName: membersSet + f.Suffix, Invert: not}})
+		from := func(strangers bool) []expr.Any {
+			return netfilter.Join(f.Is(), toPort, []expr.Any{f.LoadSource(netfilter.Reg1),
+				&expr.Lookup{SourceRegister: netfilter.Reg1, SetName: membersSet + f.Suffix, Invert: strangers}})
 		}
-		source := f.LoadSource(netfilter.Reg1)
 		in.Rules = append(in.Rules,
-			netfilter.Rule{Comment: comment, Exprs: netfilter.Join(member(source, false),
-				[]expr.Any{&expr.Notrack{}, &expr.Verdict{Kind: expr.VerdictAccept}})},
-			netfilter.Rule{Comment: comment + ", others", Exprs: netfilter.Join(member(source, true), netfilter.DestinationIsLocal(),
+			netfilter.Rule{Comment: comment, Exprs: append(from(false), &expr.Notrack{}, &expr.Verdict{Kind: expr.VerdictAccept})},
+			netfilter.Rule{Comment: comment + ", others", Exprs: netfilter.Join(from(true), netfilter.DestinationIsLocal(),
 				[]expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}})})
-		out.Rules = append(out.Rules, netfilter.Rule{Comment: comment, Exprs: append(member(f.LoadDest(netfilter.Reg1), false), &expr.Notrack{})})
 	}
+	// Nothing but the tunnel's own socket sends to the port from here.
+	out := netfilter.Chain{Name: "untracked", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRaw,
+		Rules: []netfilter.Rule{{Comment: "to members", Exprs: netfilter.Join(netfilter.Proto(unix.IPPROTO_UDP), toPort, []expr.Any{&expr.Notrack{}})}}}
 	l.Chains = append(l.Chains, in, out)
 }
 
@@ -125,21 +124,24 @@ func linkKey(name string) []byte {
 }
 
 // findPassing notes which of the optional parts the table has, so that its layout
-// is known: a link without a name and members without addresses.
-func findPassing(c *netfilter.Conn, t *lb.Translation) error {
+// is known: a link without a name, members without addresses, and whether there
+// is a guard.
+func findPassing(c *netfilter.Conn, t *lb.Translation) (guard bool, err error) {
 	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return fmt.Errorf("list chains: %w", err)
+		return false, fmt.Errorf("list chains: %w", err)
 	}
 	for _, ch := range chains {
 		switch {
 		case ch.Table.Name != NATTable:
+		case ch.Name == guardName:
+			guard = true
 		case ch.Name == "passing":
 			t.Passing = []string{""}
-		case ch.Name == "members":
+		case ch.Name == membersName:
 			rules, err := c.Rules(NATTable, ch.Name)
 			if err != nil || len(rules) == 0 {
-				return err
+				return guard, err
 			}
 			text, _, _ := strings.Cut(strings.TrimPrefix(netfilter.Comment(rules[0]), membersComment), ",")
 			port, err := strconv.ParseUint(text, 10, 16)
@@ -148,7 +150,7 @@ func findPassing(c *netfilter.Conn, t *lb.Translation) error {
 			}
 		}
 	}
-	return nil
+	return guard, nil
 }
 
 // readPassing reads the elements of the parts that findPassing found.

@@ -31,7 +31,7 @@ func Probe(ctx context.Context) error {
 	defer c.Close()
 	l := layout(true, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
 	l.Table = probeTable
-	l.Chains = append(l.Chains, natLayout(lb.Translation{}).Chains[0])
+	l.Chains = append(l.Chains, guardChain(false))
 	if err := queueProbe(c, l); err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func zoneRule(r lb.ReturnPath) netfilter.Rule {
 
 func rememberRules(r lb.ReturnPath) []netfilter.Rule {
 	return []netfilter.Rule{
-		{Comment: "a new flow keeps its neighbour", Exprs: netfilter.Join(entered(r), netfilter.ConnState(expr.CtStateBitNEW), []expr.Any{
+		{Comment: "a new flow keeps its neighbour", Exprs: netfilter.Join(netfilter.ConnState(expr.CtStateBitNEW), entered(r), []expr.Any{
 			tail(),
 			&expr.Bitwise{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, Len: 4,
 				Mask: binaryutil.NativeEndian.PutUint32(^uint32(returnMask)), Xor: binaryutil.NativeEndian.PutUint32(r.Mark)},

@@ -23,6 +23,12 @@ const (
 	redirects = "redirect" // address . protocol . port → address . port
 )
 
+// guardName and membersName are chains of the translation table.
+const (
+	guardName   = "guard"
+	membersName = "members"
+)
+
 var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
 
 // egressComment starts the comment of a masquerading rule: source and bridge follow.
@@ -32,14 +38,26 @@ const egressComment = "egress "
 // in which packets meet them:
 //
 //	guard       what comes from outside for 127.0.0.0/8 is dropped, since the
-//	            links that forwarded ports lead to must let such addresses in
+//	            links that forwarded ports lead to must let such addresses in;
+//	            what comes to a port for members is led to their chain
 //	prerouting  ports of our own addresses, from outside
 //	output      the same from processes of the namespace, and their redirects
 //	postrouting sources hidden behind our own address
 //	forward     where links are passed: people's own rules, and segments that fit
 //	members     where a port is for members: what others send to it is dropped,
 //	            and what members send each other is not tracked; untracked likewise
-func natLayout(t lb.Translation) netfilter.Layout {
+func natLayout(t lb.Translation) netfilter.Layout { return layoutOf(t, guarded(t)) }
+
+// guarded reports whether loopback addresses could come in from outside: not
+// where all that is translated are redirects on the loopback link, as in tasks,
+// whose every packet would pay for it. A namespace that once had forwarded ports
+// stays guarded as long as anything of its role is left.
+func guarded(t lb.Translation) bool {
+	return len(t.Forwards)+len(t.Masquerade)+len(t.Passing) > 0 || t.Members != nil ||
+		slices.ContainsFunc(t.Redirects, func(r lb.Redirect) bool { return !r.To.Addr().IsLoopback() })
+}
+
+func layoutOf(t lb.Translation, guarded bool) netfilter.Layout {
 	l := netfilter.Layout{Table: NATTable}
 	pre := natChain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	out := natChain("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
@@ -49,7 +67,10 @@ func natLayout(t lb.Translation) netfilter.Layout {
 		pre.Rules = append(pre.Rules, forwardRule(f))
 		out.Rules = append(out.Rules, redirectRule(f), forwardRule(f))
 	}
-	l.Chains = []netfilter.Chain{guardChain(), pre, out, postrouting(t)}
+	l.Chains = []netfilter.Chain{pre, out, postrouting(t)}
+	if guarded {
+		l.Chains = append(l.Chains, guardChain(t.Members != nil))
+	}
 	if len(t.Passing) > 0 {
 		passing(&l)
 	}
@@ -59,14 +80,18 @@ func natLayout(t lb.Translation) netfilter.Layout {
 	return l
 }
 
-func guardChain() netfilter.Chain {
+// guardChain asks first what few packets answer to.
+func guardChain(members bool) netfilter.Chain {
 	f := netfilter.IPv4
-	return netfilter.Chain{
-		Name: "guard", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
-		Rules: []netfilter.Rule{{Comment: "loopback is not for outsiders", Exprs: netfilter.Join(
-			netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo"), f.Is(),
-			f.Within(f.LoadDest(netfilter.Reg1), loopback4), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})}},
+	chain := netfilter.Chain{Name: guardName, Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw}
+	if members {
+		chain.Rules = append(chain.Rules, netfilter.Rule{Comment: "to members", Exprs: append(netfilter.Proto(unix.IPPROTO_UDP),
+			&expr.Verdict{Kind: expr.VerdictJump, Chain: membersName})})
 	}
+	chain.Rules = append(chain.Rules, netfilter.Rule{Comment: "loopback is not for outsiders", Exprs: netfilter.Join(
+		f.Is(), f.Within(f.LoadDest(netfilter.Reg1), loopback4),
+		netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo"), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})})
+	return chain
 }
 
 func addressMap(name string, f netfilter.Family, key ...nftables.SetDatatype) nftables.Set {
@@ -249,17 +274,19 @@ func readNAT(ctx context.Context, c *netfilter.Conn, namespace string) (t lb.Tra
 			t.Masquerade = append(t.Masquerade, lb.Egress{Source: p, Bridge: bridge})
 		}
 	}
-	if err := findPassing(c, &t); err != nil {
+	guard, err := findPassing(c, &t)
+	if err != nil {
 		return none, true, false, err
 	}
-	intact, _, extra, err := c.Intact(natLayout(t))
+	// Whether there should be a guard is known when all else has been read.
+	intact, _, extra, err := c.Intact(layoutOf(t, guard))
 	if err != nil || !intact || len(extra) > 0 {
 		return none, true, false, err
 	}
 	if err := readElements(c, &t); err != nil {
 		return none, true, false, err
 	}
-	if t, err = canonicalTranslation(t); err != nil {
+	if t, err = canonicalTranslation(t); err != nil || guarded(t) != guard {
 		return none, true, false, nil // nothing that we would write
 	}
 	return t, true, true, nil

@@ -249,4 +249,13 @@ func TestLabRedirect(t *testing.T) {
 	if _, err := ask(task, "tcp", "127.0.0.1:53"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("another loopback address: %v, want refused", err)
 	}
+	if rules := list(t, task); strings.Contains(rules, "type filter") {
+		t.Errorf("every packet of the task meets a chain:\n%s", rules)
+	}
+	run(t, task, "ip route add 192.0.2.0/24 dev lo")
+	wish.Forwards = []lb.Forward{{Protocol: lb.TCP, Port: 80, To: netip.MustParseAddrPort("192.0.2.1:80")}}
+	translate(t, d, wish)
+	if rules := list(t, task); !strings.Contains(rules, "chain guard") {
+		t.Errorf("a port leads to another link, and nothing guards the loopback's addresses:\n%s", rules)
+	}
 }
