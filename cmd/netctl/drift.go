@@ -50,8 +50,8 @@ func printDrift(w io.Writer, d netview.Drift) {
 }
 
 func printHealed(w io.Writer, h netview.Healed) {
-	fmt.Fprintf(w, "put right since the daemon's start: overlay %d, translation %d, balancer %d\n",
-		h.Total["overlay"], h.Total["translation"], h.Total["balancer"])
+	fmt.Fprintf(w, "put right since the daemon's start: overlay %d, vault %d, translation %d, balancer %d\n",
+		h.Total["overlay"], h.Total["vault"], h.Total["translation"], h.Total["balancer"])
 	if len(h.Last) == 0 {
 		return
 	}

@@ -155,3 +155,6 @@ func (m *Manager) admit(id ca.Identity) error {
 	}
 	return nil
 }
+
+// Raft returns numbers about this manager's part in the group.
+func (m *Manager) Raft() raftnode.Stats { return m.raft.Stats() }

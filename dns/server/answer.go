@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -21,7 +22,7 @@ func (l *Listener) quick(out, raw []byte, q question, limit int) []byte {
 	if !found {
 		return nil
 	}
-	l.s.stats.Local.Add(1)
+	defer l.s.stats.count(local, q.kind, time.Now())
 	out = head(out, raw, q, flagAnswers)
 	if q.edns {
 		limit -= optSize

@@ -55,6 +55,7 @@ var errUseless = errors.New("the server fails or refuses")
 
 // forward passes the query on, as it is, and the first useful answer back.
 func (l *Listener) forward(raw []byte, q question, network string) []byte {
+	began := time.Now()
 	u := l.upstreams.Load()
 	if u == nil {
 		u = l.s.machine.Load()
@@ -63,7 +64,7 @@ func (l *Listener) forward(raw []byte, q question, network string) []byte {
 		answer, err := exchange(u.dial, network, server.addr, raw, q)
 		switch {
 		case err == nil:
-			l.s.stats.Forwarded.Add(1)
+			l.s.stats.count(forwarded, q.kind, began)
 			server.shunned.Store(0)
 			binary.BigEndian.PutUint16(answer, q.id)
 			return answer
@@ -71,7 +72,7 @@ func (l *Listener) forward(raw []byte, q question, network string) []byte {
 			server.shunned.Store(time.Now().Add(resentment).UnixNano())
 		}
 	}
-	l.s.stats.Failed.Add(1)
+	l.s.stats.count(failed, q.kind, began)
 	return failure(nil, raw, q, dns.RcodeServerFailure)
 }
 

@@ -162,7 +162,7 @@ func (l *Listener) leave() { <-l.s.slots; <-l.slots }
 
 // refuse answers a query for which there is no place.
 func (l *Listener) refuse(raw []byte) []byte {
-	l.s.stats.Refused.Add(1)
+	l.s.stats.count(refused, dns.TypeNone, time.Now())
 	m := new(dns.Msg)
 	if m.Unpack(raw) != nil || m.Response {
 		return nil
@@ -174,7 +174,7 @@ func (l *Listener) refuse(raw []byte) []byte {
 func (l *Listener) slow(raw []byte, network string) []byte {
 	m := new(dns.Msg)
 	if err := m.Unpack(raw); err != nil || len(m.Question) != 1 || m.Opcode != dns.OpcodeQuery || m.Response {
-		l.s.stats.Refused.Add(1)
+		l.s.stats.count(refused, dns.TypeNone, time.Now())
 		if len(raw) < headerSize || m.Response {
 			return nil
 		}
@@ -191,8 +191,10 @@ func (l *Listener) slow(raw []byte, network string) []byte {
 	if network == "udp" {
 		limit = q.size
 	}
+	q.kind = m.Question[0].Qtype
+	began := time.Now()
 	if reply := l.local(m); reply != nil {
-		l.s.stats.Local.Add(1)
+		l.s.stats.count(local, q.kind, began)
 		if q.edns {
 			reply.SetEdns0(advertised, false)
 		}
@@ -204,8 +206,8 @@ func (l *Listener) slow(raw []byte, network string) []byte {
 		return pack(new(dns.Msg).SetRcode(m, dns.RcodeFormatError))
 	}
 	q.end, q.flags = end, uint16(raw[2])<<8|uint16(raw[3])
-	if kind := m.Question[0].Qtype; l.task.Load().Whole && (kind == dns.TypeA || kind == dns.TypeAAAA) && !strings.Contains(strings.TrimSuffix(m.Question[0].Name, "."), ".") {
-		l.s.stats.Local.Add(1)
+	if kind := q.kind; l.task.Load().Whole && (kind == dns.TypeA || kind == dns.TypeAAAA) && !strings.Contains(strings.TrimSuffix(m.Question[0].Name, "."), ".") {
+		l.s.stats.count(local, q.kind, began)
 		return failure(nil, raw, q, dns.RcodeSuccess)
 	}
 	return fit(l.forward(raw, q, network), raw, q, limit)

@@ -58,19 +58,7 @@ type Server struct {
 	machine atomic.Pointer[upstreams]
 	slots   chan struct{}
 	logger  *slog.Logger
-	stats   Stats
-}
-
-// Stats count questions since the start.
-type Stats struct {
-	// Local were answered from the zone, Forwarded by another server, Failed by
-	// none that was asked. Refused were not questions, or too many.
-	Local, Forwarded, Refused, Failed atomic.Uint64
-}
-
-// Counts are the counters of a Stats at one moment.
-type Counts struct {
-	Local, Forwarded, Refused, Failed uint64
+	stats   stats
 }
 
 // New returns a Server with an empty zone that forwards to nobody.
@@ -91,9 +79,4 @@ func (s *Server) Zone() *zone.Zone { return s.zone.Load() }
 // from the namespace of the process.
 func (s *Server) SetUpstreams(addrs []netip.AddrPort) {
 	s.machine.Store(newUpstreams(addrs, new(net.Dialer).DialContext))
-}
-
-// Counts returns the server's counters.
-func (s *Server) Counts() Counts {
-	return Counts{s.stats.Local.Load(), s.stats.Forwarded.Load(), s.stats.Refused.Load(), s.stats.Failed.Load()}
 }

@@ -21,7 +21,7 @@ func (l *Listener) accept() {
 		select {
 		case l.conns <- struct{}{}:
 		default:
-			l.s.stats.Refused.Add(1)
+			l.s.stats.count(refused, dns.TypeNone, time.Now())
 			conn.Close()
 			continue
 		}

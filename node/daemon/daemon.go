@@ -21,6 +21,7 @@ import (
 	"shoal/dataplane/nft"
 	"shoal/dns/resolvconf"
 	"shoal/node/engineapi"
+	"shoal/node/metrics"
 	"shoal/node/runtime"
 	"shoal/node/runtime/containerd"
 )
@@ -60,6 +61,7 @@ type Daemon struct {
 	hides    error // why clients of published ports cannot keep their address
 	unsealed error // why networks cannot be encrypted here
 	engine   *engineapi.API
+	metrics  *metrics.Metrics
 	machine  machineConf
 
 	mu     sync.Mutex
@@ -94,6 +96,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	can := newCapabilities(balancer)
 	d := &Daemon{cfg: cfg, unsealed: can.probeEncryption(ctx), runtime: rt, balancer: balancer, why: why, can: can, hides: hides, base: ctx, fatal: make(chan error, 1)}
+	d.metrics = metrics.New(cfg.Version, balancer.Name(), d.metricSources)
 	d.machine.path = cfg.ResolvConf
 	return d.run(ctx)
 }

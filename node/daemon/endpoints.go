@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"time"
 
 	"shoal/overlay/endpoint"
 	"shoal/overlay/gossip"
@@ -13,6 +14,8 @@ type publisher struct {
 	table   *endpoint.Table
 	gossip  *gossip.Gossip
 	trigger func()
+	// settled is told how long the others took to follow, or how many did not.
+	settled func(took time.Duration, missing int)
 }
 
 // Publish implements agent.Endpoints.
@@ -45,7 +48,9 @@ func (p *publisher) Settle(ctx context.Context, taskID string) []string {
 	if !ok {
 		return nil
 	}
+	began := time.Now()
 	missing, err := p.gossip.Confirm(ctx, r)
+	p.settled(time.Since(began), len(missing))
 	if err != nil && len(missing) == 0 {
 		return []string{err.Error()}
 	}

@@ -1,14 +1,45 @@
 package daemon
 
 import (
+	"context"
 	"net/http"
+	"net/url"
 
 	"shoal/control/dockerapi/wire"
+	"shoal/node/fabric"
+	"shoal/node/metrics"
 	"shoal/node/netview"
 )
 
-// mountViews adds what netctl asks for.
-func (d *Daemon) mountViews(rt *wire.Router) { netview.Mount(rt, d.sources) }
+// mountViews adds what netctl and Prometheus ask for.
+func (d *Daemon) mountViews(rt *wire.Router) {
+	netview.Mount(rt, d.sources)
+	scrape := d.metrics.Handler()
+	rt.Handle(http.MethodGet, "/metrics", func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
+		scrape.ServeHTTP(w, r)
+		return nil
+	})
+}
+
+// metricSources are where metrics come from, nil outside a cluster.
+func (d *Daemon) metricSources() *metrics.Sources {
+	m, s := d.current(), d.sources()
+	if m == nil || s == nil {
+		return nil
+	}
+	m.mu.Lock()
+	n := m.net
+	m.mu.Unlock()
+	out := &metrics.Sources{
+		Gossip: s.Gossip, View: s.View, Wish: s.Fabric.Wish, Loop: s.Fabric.Status, Names: n.names.Counts,
+		Repairs:  func() map[fabric.Part]uint64 { _, total := s.Fabric.Repairs(); return total },
+		Services: func() (netview.Top, error) { return s.Top(context.Background(), url.Values{}) },
+	}
+	if m.manager != nil {
+		out.Raft = m.manager.Raft
+	}
+	return out
+}
 
 // peerRouter is what other nodes may ask: the network's views and nothing else.
 func (d *Daemon) peerRouter() http.Handler {
