@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/bench/lab"
+	"shoal/node/netview"
 	"shoal/overlay/gossip"
 )
 
@@ -184,15 +188,46 @@ func (w *world) goesOn(clients []swarm.Task) {
 	}
 }
 
-// allManagersRestart: every daemon dies at once; all is as before once they are back.
+// allManagersRestart: every daemon dies at once; all is as before once they are
+// back. The first one hears of nobody for a while, and takes nothing away: no
+// request is lost.
 func allManagersRestart(w *world) {
 	web := w.start("again-web", 6, published(8209, network.TCP))
 	before := ids(web)
+	w.answered(ask, w.lab.Hosts(), 8209, 30, "task", slots("again-web", web))
+	alone := w.host(1)
+	w.eventually(10*time.Second, alone.Name+" remembers every task", func() error {
+		memory, err := os.ReadFile(filepath.Join(alone.Dir, "network", "endpoints"))
+		for _, name := range slots("again-web", web) {
+			if err == nil && !bytes.Contains(memory, []byte(name)) {
+				err = fmt.Errorf("%s is not on disk", name)
+			}
+		}
+		return err
+	})
+	load := w.startLoad(8209, w.lab.Hosts()...)
 	for _, h := range w.lab.Hosts() {
 		w.must(w.lab.KillDaemon(w.Context(), h))
 	}
+	w.must(w.lab.StartDaemon(w.Context(), alone))
+	w.eventually(20*time.Second, "the network of "+alone.Name+" is looked after", func() error {
+		var drift netview.Drift
+		if err := alone.Call(w.Context(), http.MethodGet, "/shoal/drift", nil, &drift); err != nil {
+			return err
+		}
+		if drift.Loop.Steps < 2 || len(drift.Differences) > 0 {
+			return fmt.Errorf("after %d looks: %q", drift.Loop.Steps, drift.Differences)
+		}
+		return nil
+	})
+	w.answered(ask, []lab.Host{alone}, 8209, 30, "task", slots("again-web", web))
 	w.must(w.lab.Heal(w.Context()))
 	w.same("again-web", before)
+	if asked, failed := load.end(); len(failed) > 0 {
+		w.Errorf("%d of %d requests failed while all daemons restarted: %.10q", len(failed), asked, failed)
+	} else {
+		w.Logf("%d requests while all daemons restarted, none failed", asked)
+	}
 	w.answered(ask, w.lab.Hosts(), 8209, 30, "task", slots("again-web", web))
 	w.must(w.scale("again-web", 9))
 	tasks := w.running("again-web", 9, 30*time.Second)

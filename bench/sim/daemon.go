@@ -144,6 +144,14 @@ func (d *daemon) learn(a api.Assignment) {
 			managers = append(managers, n.RaftAddr)
 		}
 	}
+	if a.Full {
+		for _, id := range d.net.remembered {
+			if d.agent.Assigned().Nodes[id] == nil && id != d.h.id {
+				d.net.forget(id)
+			}
+		}
+		d.net.remembered = nil
+	}
 	for _, op := range a.Ops {
 		if n, ok := op.Object.(*api.Node); ok && op.Action == api.ActionDelete {
 			d.net.forget(n.ID)

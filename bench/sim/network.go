@@ -37,6 +37,8 @@ type network struct {
 	fabric   *fabric.Fabric
 	names    *names
 	assigned atomic.Pointer[agent.Agent]
+	// remembered are the owners that an earlier run knew.
+	remembered []string
 }
 
 func (d *daemon) startNetwork(cluster *api.Cluster, self *api.Node, epoch uint64) (*network, error) {
@@ -63,6 +65,10 @@ func (d *daemon) startNetwork(cluster *api.Cluster, self *api.Node, epoch uint64
 		return nil, err
 	}
 	n.table.Hold()
+	if err := fabric.Remember(dir, n.table); err != nil {
+		return nil, err
+	}
+	n.remembered = n.table.Owners()
 	profile := gossip.DefaultProfile()
 	profile.Scale = d.h.c.cfg.GossipScale
 	dial := d.h.c.underlay.Dialer(d.h.addr)
@@ -131,8 +137,16 @@ func (n *network) run(ctx context.Context, a *agent.Agent) {
 			}
 		}
 	}()
+	remembered := make(chan struct{})
+	go func() {
+		defer close(remembered)
+		fabric.Memorize(ctx, filepath.Join(n.d.h.dir, "network"), n.table, func(err error) {
+			n.d.h.c.fail("endpoints of %s: %v", n.d.h.name, err)
+		})
+	}()
 	n.fabric.Run(ctx)
 	<-changed
+	<-remembered
 	<-restored
 }
 

@@ -157,6 +157,9 @@ func (m *member) learn(a api.Assignment) {
 			managers = append(managers, n.RaftAddr)
 		}
 	}
+	if a.Full {
+		m.net.keepOnly(assigned.Nodes)
+	}
 	for _, op := range a.Ops {
 		switch o := op.Object.(type) {
 		case *api.Node:

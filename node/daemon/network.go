@@ -56,6 +56,9 @@ type overlayMember struct {
 	meter    *netview.Meter
 	assigned atomic.Pointer[agent.Agent]
 	tunnels  *tunnels
+	// remembered are the owners that an earlier run knew, until the managers told
+	// which of them there still are.
+	remembered []string
 }
 
 func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath netip.Addr, epoch uint64) (*overlayMember, error) {
@@ -96,6 +99,10 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 	n.prober = probe.New(probe.Config{Targets: n.targets, Soften: n.fabric.FillChecksums, Logger: m.d.cfg.Logger,
 		Report: func(messages []string) { m.d.can.find("data path", messages) }})
 	n.table.Hold()
+	if err := fabric.Remember(dir, n.table); err != nil {
+		m.d.cfg.Logger.Warn("this node begins without what it knew of others", "error", err)
+	}
+	n.remembered = n.table.Owners()
 	n.asked = peer.NewServer(m.d.peerRouter(), n.admit, m.d.cfg.Logger)
 	if err := n.startGossip(m, cluster); err != nil {
 		n.names.Close()
@@ -227,6 +234,13 @@ func (n *overlayMember) run(ctx context.Context, a *agent.Agent) {
 			}
 		}
 	}()
+	remembered := make(chan struct{})
+	go func() {
+		defer close(remembered)
+		fabric.Memorize(ctx, n.d.path("network"), n.table, func(err error) {
+			n.d.cfg.Logger.Error("a restart would not know what this node knows of others", "error", err)
+		})
+	}()
 	tested := make(chan struct{})
 	go func() {
 		defer close(tested)
@@ -235,6 +249,7 @@ func (n *overlayMember) run(ctx context.Context, a *agent.Agent) {
 	n.fabric.Run(ctx)
 	<-changed
 	<-tested
+	<-remembered
 }
 
 // awaitContact returns when the table can be taken for whole: it has been
@@ -302,6 +317,17 @@ func (n *overlayMember) setEpochs(e api.KeyEpochs) {
 	if changed {
 		n.fabric.Trigger()
 	}
+}
+
+// keepOnly forgets the nodes of an earlier run that the managers do not know any
+// more: they were removed while this one was away.
+func (n *overlayMember) keepOnly(nodes map[string]*api.Node) {
+	for _, id := range n.remembered {
+		if nodes[id] == nil && id != n.self.ID {
+			n.forget(id)
+		}
+	}
+	n.remembered = nil
 }
 
 func (n *overlayMember) forget(nodeID string) {

@@ -46,9 +46,11 @@ const NodeKey = "node"
 type Table struct {
 	self string
 
-	mu      sync.Mutex
-	owners  map[string]*ownerState
-	held    bool
+	mu     sync.Mutex
+	owners map[string]*ownerState
+	held   bool
+	// before are the own records of an earlier run, until Open, see Remember.
+	before  map[string]entry
 	down    map[string]struct{}
 	hints   map[string]Position
 	gone    map[string]struct{}
@@ -91,7 +93,8 @@ func (t *Table) Open() {
 	if !t.held {
 		return
 	}
-	t.held = false
+	t.held, t.before = false, nil
+	t.owners[t.self].view = nil
 	if own := t.owners[t.self]; own.done == 0 {
 		own.done = 1
 	}
@@ -124,6 +127,7 @@ func (t *Table) Set(key string, v Value) Record {
 	if old, ok := own.live[key]; ok && bytes.Equal(appendValue(nil, old.rec.Value), appendValue(nil, v)) {
 		return old.rec
 	}
+	t.forgetBefore(key)
 	t.write(own, r)
 	return r
 }
@@ -134,7 +138,11 @@ func (t *Table) Remove(key string) (tombstone Record, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	own := t.owners[t.self]
+	forgotten := t.forgetBefore(key)
 	if _, ok := own.live[key]; !ok {
+		if forgotten {
+			t.bump()
+		}
 		return Record{}, false
 	}
 	r := Record{Owner: t.self, Key: key, Epoch: own.epoch, Seq: own.done + 1, Deleted: true}

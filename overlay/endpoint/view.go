@@ -35,7 +35,11 @@ func (t *Table) View() *View {
 	for id, o := range t.owners {
 		at := Position{o.epoch, o.done}
 		if o.view == nil {
-			o.view = newOwnerView(o.shown())
+			shown := o.shown()
+			if id == t.self {
+				shown = t.withBefore(shown)
+			}
+			o.view = newOwnerView(shown)
 		}
 		if o.view.at != at {
 			moved := *o.view

@@ -59,6 +59,9 @@ type Gossip struct {
 	// applied is the view the kernel follows; appliedWake closes when it changes.
 	applied     *endpoint.View
 	appliedWake chan struct{}
+	// unmet are the owners that the table knew from an earlier run and that have
+	// not been met in this one, see strangersFor.
+	unmet map[string]bool
 	// reached is what others said about their applied views.
 	reached map[reachKey]*reach
 
@@ -80,6 +83,10 @@ const (
 	// suspicionMaxMult is how many times longer a suspect has while nobody else
 	// has confirmed the suspicion: half of a small cluster may be all there is.
 	suspicionMaxMult = 2
+	// strangersFor is how long an owner that the table remembers from an earlier
+	// run counts as alive although nobody has met it in this one: what is not
+	// known must not be taken for gone. The managers say sooner who is dead.
+	strangersFor = 30 * time.Second
 	// broadcastsMax is how many broadcasts may wait to be sent. More are
 	// dropped by Serf, oldest first, and brought by digests.
 	broadcastsMax = 4096
@@ -100,12 +107,16 @@ func Start(cfg Config) (*Gossip, error) {
 		urgent: map[string]bool{}, reached: map[reachKey]*reach{},
 		appliedWake: make(chan struct{}), compared: make(chan struct{}),
 	}
+	g.unmet = map[string]bool{}
+	for _, id := range cfg.Table.Owners() {
+		g.unmet[id] = true
+	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if err := g.open(); err != nil {
 		g.cancel()
 		return nil, fmt.Errorf("start gossip of node %s: %w", cfg.NodeID, err)
 	}
-	for _, loop := range []func(){g.publishLoop, g.membersLoop, g.rejoinLoop, g.syncLoop, g.gapLoop} {
+	for _, loop := range []func(){g.publishLoop, g.membersLoop, g.rejoinLoop, g.syncLoop, g.gapLoop, g.meetLoop} {
 		g.wg.Go(loop)
 	}
 	return g, nil

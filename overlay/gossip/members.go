@@ -91,6 +91,7 @@ func (g *Gossip) lookAtMembers() bool {
 			alive[m.NodeID] = m.Addr
 		}
 		g.known[m.NodeID] = m.Addr
+		delete(g.unmet, m.NodeID)
 	}
 	if maps.Equal(alive, g.alive) {
 		return false
@@ -100,17 +101,28 @@ func (g *Gossip) lookAtMembers() bool {
 }
 
 // markDown tells the table which owners, and which members seen once, are not
-// live members.
+// live members, apart from those of an earlier run that nobody has met yet.
 func (g *Gossip) markDown() bool {
 	owners := g.table.Owners()
 	g.mu.Lock()
 	owners = slices.AppendSeq(owners, maps.Keys(g.known))
 	down := slices.DeleteFunc(owners, func(id string) bool {
 		_, ok := g.alive[id]
-		return ok || id == g.cfg.NodeID
+		return ok || id == g.cfg.NodeID || g.unmet[id]
 	})
 	g.mu.Unlock()
 	return g.table.SetDown(down...)
+}
+
+// meetLoop ends the time that owners of an earlier run have to be met.
+func (g *Gossip) meetLoop() {
+	if !g.wait(strangersFor) {
+		return
+	}
+	g.mu.Lock()
+	clear(g.unmet)
+	g.mu.Unlock()
+	kick(g.membersKick)
 }
 
 // others are the addresses of the live members but the own one.
