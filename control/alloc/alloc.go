@@ -57,8 +57,9 @@ type Allocator struct {
 	published map[port]int
 	ingress   string
 
-	// subnets gives the subnets of networks that do not name one.
-	subnets subnets
+	// subnets and subnets6 give the IPv4 and the IPv6 subnets of networks that do
+	// not name one.
+	subnets, subnets6 subnets
 	// lastVNI and lastPort are where the search for the next one starts.
 	lastVNI, lastPort uint32
 
@@ -100,7 +101,7 @@ func New() *Allocator {
 		todoNetworks: map[string]bool{}, todoServices: map[string]bool{}, todoTasks: map[string]bool{},
 		trouble: map[string]error{},
 	}
-	a.subnets.configure(nil)
+	a.configure(nil)
 	return a
 }
 
@@ -151,7 +152,7 @@ func byAge[T api.Object](list []T) []T {
 // may be nil.
 func (a *Allocator) SetCluster(c *api.Cluster) {
 	a.cluster = c
-	a.subnets.configure(c)
+	a.configure(c)
 }
 
 // SetNode tells of a new or changed node: no subnet is made around its address.

@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,23 +50,43 @@ func (n *netState) give() ([]netip.Prefix, error) {
 		return nil, n.exhausted()
 	}
 	var given []netip.Prefix
-	for _, v6 := range []bool{false, true} {
-		found, have := false, false
-		for _, p := range n.pools {
-			if p.subnet.Addr().Is6() != v6 || found {
-				continue
-			}
-			have = true
-			if addr, ok := p.next(n.used); ok {
-				given, found = append(given, netip.PrefixFrom(addr, p.subnet.Bits())), true
-			}
+	for _, six := range n.families() {
+		addr, err := n.giveOne(six)
+		if err != nil {
+			return nil, err
 		}
-		if have && !found {
-			n.full = true
-			return nil, n.exhausted()
-		}
+		given = append(given, addr)
 	}
 	return given, nil
+}
+
+// families are those that the network has subnets of, IPv4 first; true is IPv6.
+func (n *netState) families() (six []bool) {
+	for _, want := range []bool{false, true} {
+		if slices.ContainsFunc(n.pools, func(p *pool) bool { return p.six() == want }) {
+			six = append(six, want)
+		}
+	}
+	return six
+}
+
+// giveOne returns the next address of one family.
+func (n *netState) giveOne(six bool) (netip.Prefix, error) {
+	for _, p := range n.pools {
+		if p.six() != six {
+			continue
+		}
+		if addr, ok := p.next(n.used); ok {
+			return netip.PrefixFrom(addr, p.subnet.Bits()), nil
+		}
+	}
+	n.full = true
+	return netip.Prefix{}, n.exhausted()
+}
+
+// has says whether the address is of one of the network's subnets.
+func (n *netState) has(addr netip.Addr) bool {
+	return slices.ContainsFunc(n.pools, func(p *pool) bool { return p.subnet.Contains(addr) })
 }
 
 func (n *netState) exhausted() error {
@@ -171,6 +192,7 @@ func (a *Allocator) resumeNetwork(n *api.Network) {
 	if n.IPAMOptions != nil {
 		for _, c := range n.IPAMOptions.Configs {
 			a.subnets.resume(c.Subnet)
+			a.subnets6.resume(c.Subnet)
 		}
 	}
 }
@@ -240,28 +262,39 @@ func (a *Allocator) allocateNetwork(n *api.Network) (*api.Network, error) {
 	return &c, nil
 }
 
-// configs returns the network's subnets: those it wishes for, and one from the
-// cluster's pool if none of them is IPv4.
+// configs returns the network's subnets: those it wishes for, and of each family
+// that it has but names none of, one from the cluster's pools. IPv4 comes first.
 func (a *Allocator) configs(n *api.Network) ([]swarm.IPAMConfig, error) {
 	var configs []swarm.IPAMConfig
-	v4 := false
+	want4, want6 := !n.NoIPv4, n.Spec.IPv6Enabled
 	if n.Spec.IPAMOptions != nil {
 		if err := a.checkSubnets(n); err != nil {
 			return nil, err
 		}
 		for _, c := range n.Spec.IPAMOptions.Configs {
 			configs = append(configs, complete(c))
-			v4 = v4 || c.Subnet.Addr().Is4()
+			want4, want6 = want4 && !c.Subnet.Addr().Is4(), want6 && !c.Subnet.Addr().Is6()
 		}
 	}
-	if v4 {
-		return configs, nil
+	var given []swarm.IPAMConfig
+	for _, pools := range []struct {
+		*subnets
+		wanted bool
+	}{{&a.subnets, want4}, {&a.subnets6, want6}} {
+		if !pools.wanted {
+			continue
+		}
+		subnet, err := pools.next(a.busy())
+		if err != nil {
+			return nil, err
+		}
+		given = append(given, complete(swarm.IPAMConfig{Subnet: subnet}))
 	}
-	subnet, err := a.subnets.next(a.busy())
-	if err != nil {
-		return nil, err
-	}
-	return append([]swarm.IPAMConfig{complete(swarm.IPAMConfig{Subnet: subnet})}, configs...), nil
+	configs = append(given, configs...)
+	slices.SortStableFunc(configs, func(x, y swarm.IPAMConfig) int {
+		return cmp.Compare(x.Subnet.Addr().BitLen(), y.Subnet.Addr().BitLen())
+	})
+	return configs, nil
 }
 
 // complete fills in the gateway: by default the subnet's first address.

@@ -39,6 +39,9 @@ func newPool(c swarm.IPAMConfig) *pool {
 	return p
 }
 
+// six says whether the pool is of IPv6 addresses.
+func (p *pool) six() bool { return p.subnet.Addr().Is6() }
+
 // last returns the highest address of a prefix.
 func last(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()

@@ -90,11 +90,13 @@ func (a *Allocator) endpoint(s *serviceState) (swarm.Endpoint, error) {
 		if !managed(n.Network) {
 			continue
 		}
-		vip, err := a.vip(s, n)
-		if err != nil {
-			return e, err
+		for _, six := range n.families() {
+			vip, err := a.vip(s, n, six)
+			if err != nil {
+				return e, err
+			}
+			e.VirtualIPs = append(e.VirtualIPs, swarm.EndpointVirtualIP{NetworkID: n.ID, Addr: vip})
 		}
-		e.VirtualIPs = append(e.VirtualIPs, swarm.EndpointVirtualIP{NetworkID: n.ID, Addr: vip})
 	}
 	return e, nil
 }
@@ -139,26 +141,25 @@ func (a *Allocator) networksOf(s *api.Service, ports []swarm.PortConfig) ([]*net
 	return nets, nil
 }
 
-// vip returns the service's virtual IP in the network: the one it has, or the
-// next free address.
-func (a *Allocator) vip(s *serviceState, n *netState) (netip.Prefix, error) {
+// vip returns the service's virtual IP of one family in the network: the one it
+// has, or the next free address.
+func (a *Allocator) vip(s *serviceState, n *netState, six bool) (netip.Prefix, error) {
 	for _, v := range s.Endpoint.VirtualIPs {
-		if v.NetworkID == n.ID && v.Addr.IsValid() {
-			for _, p := range n.pools {
-				if p.subnet.Contains(v.Addr.Addr()) {
-					return v.Addr, nil
-				}
-			}
+		if v.NetworkID == n.ID && v.Addr.IsValid() && v.Addr.Addr().Is6() == six && n.has(v.Addr.Addr()) {
+			return v.Addr, nil
 		}
 	}
-	given, err := n.give()
+	if n.full {
+		return netip.Prefix{}, n.exhausted()
+	}
+	vip, err := n.giveOne(six)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	h := []held{{n.ID, given[0].Addr()}}
+	h := []held{{n.ID, vip.Addr()}}
 	a.take(h)
 	s.addrs = append(s.addrs, h...)
-	return given[0], nil
+	return vip, nil
 }
 
 // publish returns the ports with numbers for those left open: the number the

@@ -1,18 +1,32 @@
 package alloc
 
 import (
-	"encoding/binary"
+	"crypto/sha256"
 	"net/netip"
 
 	"shoal/control/api"
 )
 
-// Docker's default address pool and the size of the subnets made from it.
+// Docker's default address pool and the size of the subnets made from it. IPv6
+// subnets have the size that hosts of a link expect (RFC 4291 2.5.1).
 var defaultPool = netip.MustParsePrefix("10.0.0.0/8")
 
-const defaultSubnetBits = 24
+const (
+	defaultSubnetBits = 24
+	subnetBits6       = 64
+)
 
-// subnets gives IPv4 subnets of one size out of address pools, in turn.
+// Pool6 returns the prefix that a cluster's IPv6 subnets are cut from unless it
+// was given others: a unique local /48 (RFC 4193) whose global ID is drawn from
+// the cluster's own, so that every manager knows it and two clusters differ.
+func Pool6(clusterID string) netip.Prefix {
+	sum := sha256.Sum256([]byte("ipv6 pool of " + clusterID))
+	addr := [16]byte{0: 0xfd}
+	copy(addr[1:6], sum[:])
+	return netip.PrefixFrom(netip.AddrFrom16(addr), 48)
+}
+
+// subnets gives subnets of one family and size out of address pools, in turn.
 type subnets struct {
 	pools []netip.Prefix
 	bits  int
@@ -21,22 +35,30 @@ type subnets struct {
 }
 
 // configure takes the pools from the cluster, which may be nil.
-func (s *subnets) configure(c *api.Cluster) {
-	s.pools, s.bits = []netip.Prefix{defaultPool}, defaultSubnetBits
+func (a *Allocator) configure(c *api.Cluster) {
+	a.subnets.pools, a.subnets.bits = []netip.Prefix{defaultPool}, defaultSubnetBits
+	a.subnets6.pools, a.subnets6.bits = []netip.Prefix{Pool6("")}, subnetBits6
 	if c == nil {
 		return
 	}
-	var v4 []netip.Prefix
+	a.subnets6.pools[0] = Pool6(c.ID)
+	var v4, v6 []netip.Prefix
 	for _, p := range c.DefaultAddrPool {
-		if p.IsValid() && p.Addr().Is4() {
+		switch {
+		case p.IsValid() && p.Addr().Is4():
 			v4 = append(v4, p.Masked())
+		case p.IsValid():
+			v6 = append(v6, p.Masked())
 		}
 	}
 	if len(v4) > 0 {
-		s.pools = v4
+		a.subnets.pools = v4
+	}
+	if len(v6) > 0 {
+		a.subnets6.pools = v6
 	}
 	if c.SubnetSize != 0 {
-		s.bits = int(c.SubnetSize)
+		a.subnets.bits = int(c.SubnetSize)
 	}
 }
 
@@ -79,7 +101,14 @@ func (s *subnets) next(busy []netip.Prefix) (netip.Prefix, error) {
 		}
 	}
 	return netip.Prefix{}, api.Errorf(api.Unavailable,
-		"could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network")
+		"could not find an available, non-overlapping %s address pool among the defaults to assign to the network", s.family())
+}
+
+func (s *subnets) family() string {
+	if s.pools[0].Addr().Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
 }
 
 // head returns the first subnet of a pool, invalid when the pool is too small.
@@ -96,19 +125,15 @@ func (s *subnets) after(p, beyond netip.Prefix) netip.Prefix {
 	if !p.Contains(end) || !end.Next().IsValid() || !p.Contains(end.Next()) {
 		return netip.Prefix{}
 	}
-	// A prefix smaller than a subnet ends inside one: the next is one further.
-	size := uint32(1) << (32 - s.bits)
-	b := end.Next().As4()
-	at := binary.BigEndian.Uint32(b[:])
-	if rest := at % size; rest != 0 {
-		up := at + size - rest
-		if up < at {
+	subnet := netip.PrefixFrom(end.Next(), s.bits).Masked()
+	if subnet.Addr() != end.Next() {
+		// A prefix smaller than a subnet ends inside one: the next is one further.
+		next := last(subnet).Next()
+		if !next.IsValid() {
 			return netip.Prefix{}
 		}
-		at = up
+		subnet = netip.PrefixFrom(next, s.bits)
 	}
-	binary.BigEndian.PutUint32(b[:], at)
-	subnet := netip.PrefixFrom(netip.AddrFrom4(b), s.bits)
 	if !p.Contains(subnet.Addr()) {
 		return netip.Prefix{}
 	}

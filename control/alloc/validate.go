@@ -56,6 +56,10 @@ func checkConfigs(n *api.Network) error {
 		switch {
 		case !c.Subnet.IsValid():
 			return api.Errorf(api.Invalid, "invalid network config: a gateway or range of network %s needs a subnet", n.Spec.Name)
+		case n.NoIPv4 && c.Subnet.Addr().Is4():
+			return api.Errorf(api.Invalid, "invalid network config: network %s is without IPv4, but names the IPv4 subnet %s", n.Spec.Name, c.Subnet)
+		case c.Subnet.Addr().Is4In6() || c.Subnet.Addr().Is6() && (c.Subnet.Addr().IsLinkLocalUnicast() || c.Subnet.Addr().IsMulticast()):
+			return api.Errorf(api.Invalid, "invalid network config: subnet %s of network %s is not one that tasks can have addresses of", c.Subnet, n.Spec.Name)
 		case c.Subnet.Addr().BitLen()-c.Subnet.Bits() < 2:
 			return api.Errorf(api.Invalid, "invalid network config: subnet %s of network %s has no room for a gateway and a task", c.Subnet, n.Spec.Name)
 		case c.Range.IsValid() && (!c.Subnet.Overlaps(c.Range) || c.Range.Bits() < c.Subnet.Bits()):

@@ -111,6 +111,9 @@ type Network struct {
 	// Removed says that the network was removed and exists only for tasks that
 	// are about to stop.
 	Removed bool `json:",omitempty"`
+	// NoIPv4 says that the network has IPv6 addresses only; whether it has any is
+	// Spec.IPv6Enabled.
+	NoIPv4 bool `json:",omitempty"`
 	// Predefined marks the node-local networks host, bridge and none.
 	Predefined bool `json:",omitempty"`
 }

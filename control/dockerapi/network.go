@@ -52,7 +52,7 @@ func showNetwork(n *api.Network) network.Inspect {
 	out := network.Inspect{Containers: map[string]network.EndpointResource{}}
 	out.Network = network.Network{
 		Name: n.Spec.Name, ID: n.ID, Created: n.CreatedAt, Scope: scopeSwarm,
-		Driver: driverOverlay, EnableIPv4: true, EnableIPv6: n.Spec.IPv6Enabled,
+		Driver: driverOverlay, EnableIPv4: !n.NoIPv4, EnableIPv6: n.Spec.IPv6Enabled,
 		IPAM:     network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
 		Internal: n.Spec.Internal, Attachable: n.Spec.Attachable, Ingress: n.Spec.Ingress,
 		Options: map[string]string{}, Labels: present(n.Spec.Labels),

@@ -35,7 +35,7 @@ func (a *API) createNetwork(w http.ResponseWriter, r *http.Request, _ map[string
 	id := api.NewID()
 	err = a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
 		n := &api.Network{}
-		n.ID, n.Spec = id, *spec
+		n.ID, n.Spec, n.NoIPv4 = id, *spec, withoutIPv4(req)
 		if err := checkNewNetwork(v, n); err != nil {
 			return nil, err
 		}
@@ -65,7 +65,7 @@ func networkSpec(req network.CreateRequest) (*swarm.NetworkSpec, error) {
 	spec := &swarm.NetworkSpec{
 		Annotations:         swarm.Annotations{Name: req.Name, Labels: req.Labels},
 		DriverConfiguration: &swarm.Driver{Name: cmp.Or(req.Driver, driverOverlay), Options: req.Options},
-		IPv6Enabled:         req.EnableIPv6 != nil && *req.EnableIPv6,
+		IPv6Enabled:         req.EnableIPv6 != nil && *req.EnableIPv6 || hasIPv6Subnet(req),
 		Internal:            req.Internal, Attachable: req.Attachable, Ingress: req.Ingress,
 		Scope: scopeSwarm,
 	}
@@ -95,10 +95,8 @@ func checkRequest(req network.CreateRequest) error {
 		return api.Errorf(api.Unimplemented, "config-only networks are not supported by this version")
 	case req.Ingress && req.Attachable:
 		return api.Errorf(api.Invalid, "ingress network cannot be attachable")
-	case req.EnableIPv4 != nil && !*req.EnableIPv4:
-		return api.Errorf(api.Unimplemented, "networks without IPv4 are not supported by this version")
-	case req.EnableIPv6 != nil && *req.EnableIPv6 && !hasIPv6Subnet(req):
-		return api.Errorf(api.Invalid, "network %s: IPv6 needs an IPv6 subnet", req.Name)
+	case withoutIPv4(req) && !hasIPv6Subnet(req) && (req.EnableIPv6 == nil || !*req.EnableIPv6):
+		return api.Errorf(api.Invalid, "IPv4 or IPv6 must be enabled")
 	case req.IPAM != nil && req.IPAM.Driver != "" && req.IPAM.Driver != "default":
 		return api.Errorf(api.Unimplemented, "IPAM driver %q is not supported by this version", req.IPAM.Driver)
 	}
@@ -106,6 +104,10 @@ func checkRequest(req network.CreateRequest) error {
 	return err
 }
 
+func withoutIPv4(req network.CreateRequest) bool { return req.EnableIPv4 != nil && !*req.EnableIPv4 }
+
+// hasIPv6Subnet says whether the request names one, which asks for IPv6: clients
+// that know no switch for it leave it out or say no.
 func hasIPv6Subnet(req network.CreateRequest) bool {
 	return req.IPAM != nil && slices.ContainsFunc(req.IPAM.Config, func(c network.IPAMConfig) bool { return c.Subnet.Addr().Is6() })
 }

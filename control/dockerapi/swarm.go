@@ -91,7 +91,7 @@ func checkPool(req *swarm.InitRequest) error {
 		if !p.IsValid() {
 			return api.Errorf(api.Invalid, "invalid empty address pool")
 		}
-		if req.SubnetSize != 0 && p.Bits() > int(req.SubnetSize) {
+		if req.SubnetSize != 0 && p.Addr().Is4() && p.Bits() > int(req.SubnetSize) {
 			return api.Errorf(api.Invalid, "invalid CIDR %s: the address pool is smaller than its subnets of /%d", p, req.SubnetSize)
 		}
 		for _, other := range req.DefaultAddrPool[:i] {

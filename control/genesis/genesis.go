@@ -19,6 +19,7 @@ const (
 	DefaultTaskHistory   = 5    // finished tasks kept per slot
 	DefaultHeartbeat     = time.Second
 	DefaultCertExpiry    = 90 * 24 * time.Hour
+	subnetSize6          = 64    // of an IPv6 subnet, whatever SubnetSize says
 	defaultSnapshotEvery = 10000 // Raft entries
 	defaultSlowFollowers = 500   // Raft entries
 )
@@ -79,8 +80,14 @@ func validate(req *swarm.InitRequest) error {
 		req.DefaultAddrPool = []netip.Prefix{DefaultAddrPool}
 	}
 	for _, p := range req.DefaultAddrPool {
-		if !p.Addr().Is4() {
-			return api.Errorf(api.Invalid, "default address pool %s is not an IPv4 prefix", p)
+		if !p.IsValid() {
+			return api.Errorf(api.Invalid, "default address pool %s is not a prefix", p)
+		}
+		if p.Addr().Is6() {
+			if p.Bits() > subnetSize6 {
+				return api.Errorf(api.Invalid, "default address pool %s is too small for an IPv6 subnet, a /%d", p, subnetSize6)
+			}
+			continue
 		}
 		if int(req.SubnetSize) < p.Bits() || req.SubnetSize > 29 {
 			return api.Errorf(api.Invalid, "subnet size %d does not fit the default address pool %s (from %d to 29)", req.SubnetSize, p, p.Bits())
@@ -138,12 +145,14 @@ func node(req swarm.InitRequest, f Founder, dataPath netip.Addr) *api.Node {
 	return n
 }
 
-// Ingress is the network of the routing mesh, its subnet still to be allocated.
+// Ingress is the network of the routing mesh, of both families, its subnets
+// still to be allocated.
 func Ingress(id string) *api.Network {
 	n := &api.Network{}
 	n.ID = id
 	n.Spec.Name = "ingress"
 	n.Spec.Ingress = true
+	n.Spec.IPv6Enabled = true
 	n.Spec.Scope = "swarm"
 	n.Spec.DriverConfiguration = &swarm.Driver{Name: "overlay"}
 	n.Spec.IPAMOptions = &swarm.IPAMOptions{Driver: swarm.Driver{Name: "default"}}

@@ -28,7 +28,7 @@ func TestStateHasDefaults(t *testing.T) {
 	if n.Number != 1 || n.Spec.Role != swarm.NodeRoleManager || n.Spec.Availability != swarm.NodeAvailabilityActive || n.Status.State != swarm.NodeStateReady {
 		t.Errorf("node: %+v", n)
 	}
-	if net := ops[2].Object.(*api.Network); !net.Spec.Ingress || net.Spec.Name != "ingress" {
+	if net := ops[2].Object.(*api.Network); !net.Spec.Ingress || !net.Spec.IPv6Enabled || net.Spec.Name != "ingress" {
 		t.Errorf("network: %+v", net)
 	}
 }
@@ -41,7 +41,7 @@ func TestStateRefuses(t *testing.T) {
 		"name":      {func(r *swarm.InitRequest) { r.Spec.Name = "x" }, `must be named "default"`},
 		"port low":  {func(r *swarm.InitRequest) { r.DataPathPort = 80 }, "1024-49151"},
 		"port high": {func(r *swarm.InitRequest) { r.DataPathPort = 60000 }, "1024-49151"},
-		"pool":      {func(r *swarm.InitRequest) { r.DefaultAddrPool = []netip.Prefix{netip.MustParsePrefix("fd00::/8")} }, "not an IPv4"},
+		"pool":      {func(r *swarm.InitRequest) { r.DefaultAddrPool = []netip.Prefix{netip.MustParsePrefix("fd00::/80")} }, "too small"},
 		"size": {func(r *swarm.InitRequest) {
 			r.DefaultAddrPool = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
 			r.SubnetSize = 12
