@@ -65,7 +65,7 @@ func networkSpec(req network.CreateRequest) (*swarm.NetworkSpec, error) {
 	spec := &swarm.NetworkSpec{
 		Annotations:         swarm.Annotations{Name: req.Name, Labels: req.Labels},
 		DriverConfiguration: &swarm.Driver{Name: cmp.Or(req.Driver, driverOverlay), Options: req.Options},
-		IPv6Enabled:         req.EnableIPv6 != nil && *req.EnableIPv6 || hasIPv6Subnet(req),
+		IPv6Enabled:         wantsIPv6(req),
 		Internal:            req.Internal, Attachable: req.Attachable, Ingress: req.Ingress,
 		Scope: scopeSwarm,
 	}
@@ -95,21 +95,22 @@ func checkRequest(req network.CreateRequest) error {
 		return api.Errorf(api.Unimplemented, "config-only networks are not supported by this version")
 	case req.Ingress && req.Attachable:
 		return api.Errorf(api.Invalid, "ingress network cannot be attachable")
-	case withoutIPv4(req) && !hasIPv6Subnet(req) && (req.EnableIPv6 == nil || !*req.EnableIPv6):
+	case withoutIPv4(req) && !wantsIPv6(req):
 		return api.Errorf(api.Invalid, "IPv4 or IPv6 must be enabled")
 	case req.IPAM != nil && req.IPAM.Driver != "" && req.IPAM.Driver != "default":
 		return api.Errorf(api.Unimplemented, "IPAM driver %q is not supported by this version", req.IPAM.Driver)
 	}
-	_, err := api.NetworkMTU(req.Options, hasIPv6Subnet(req))
+	_, err := api.NetworkMTU(req.Options, wantsIPv6(req))
 	return err
 }
 
 func withoutIPv4(req network.CreateRequest) bool { return req.EnableIPv4 != nil && !*req.EnableIPv4 }
 
-// hasIPv6Subnet says whether the request names one, which asks for IPv6: clients
-// that know no switch for it leave it out or say no.
-func hasIPv6Subnet(req network.CreateRequest) bool {
-	return req.IPAM != nil && slices.ContainsFunc(req.IPAM.Config, func(c network.IPAMConfig) bool { return c.Subnet.Addr().Is6() })
+// wantsIPv6 says whether the request asks for IPv6. One that names an IPv6 subnet
+// does: clients that know no switch for it leave it out or say no.
+func wantsIPv6(req network.CreateRequest) bool {
+	return req.EnableIPv6 != nil && *req.EnableIPv6 ||
+		req.IPAM != nil && slices.ContainsFunc(req.IPAM.Config, func(c network.IPAMConfig) bool { return c.Subnet.Addr().Is6() })
 }
 
 func checkNewNetwork(v *store.View, n *api.Network) error {

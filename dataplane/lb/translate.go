@@ -56,10 +56,11 @@ type ReturnPath struct {
 	Direct []netip.Prefix
 	// Mark is the mark of replies, its low 16 bits zero.
 	Mark uint32
-	// Datagrams is the address that sockets without a connection answer from when
-	// the routes alone decide; it is invalid where that is the link's own. Then
-	// nothing but replies leaves the link for the world outside.
-	Datagrams netip.Addr
+	// Datagrams are the addresses that sockets without a connection answer from when
+	// the routes alone decide, at most one of each family; one is missing where it is
+	// the link's own. Then nothing of that family but replies leaves the link for the
+	// world outside.
+	Datagrams []netip.Addr
 }
 
 // Forward is one port sent elsewhere.

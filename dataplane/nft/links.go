@@ -95,10 +95,7 @@ func prepareLinks(t lb.Translation) error {
 		if to.IsLoopback() {
 			continue
 		}
-		errs = append(errs, netfilter.Forward(t.Namespace, netfilter.FamilyOf(to)))
-		if to.Is4() {
-			errs = append(errs, netfilter.RouteLocal(t.Namespace, to))
-		}
+		errs = append(errs, netfilter.Forward(t.Namespace, netfilter.FamilyOf(to)), netfilter.RouteLocal(t.Namespace, to))
 	}
 	return errors.Join(errs...)
 }

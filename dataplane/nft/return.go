@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -40,11 +41,15 @@ const returnMask = 0xffff0000
 // zoneChain holds the one rule that the library cannot write.
 const zoneChain = "zone"
 
+// families are both: rules of the one that a link has no addresses of match nothing.
+var families = []netfilter.Family{netfilter.IPv4, netfilter.IPv6}
+
 // returnLayout is the inet table, but for the rule of zoneChain. Chains in the
 // order in which packets meet them:
 //
-//	zone       before tracking: flows are tracked neighbour by neighbour, since
-//	           one client may use one port towards several of them
+//	enter      before tracking: what a neighbour sent for somebody else goes to
+//	zone       flows are tracked neighbour by neighbour, since one client may use
+//	           one port towards several of them
 //	remember   a new flow keeps its neighbour, and its packets carry it
 //	datagrams  sockets without a connection answer from another address
 //	apart      nothing by itself; with it the kernel sees to it that replies of
@@ -53,9 +58,24 @@ const zoneChain = "zone"
 //	closed     what is no reply does not leave for the world by this link
 func returnLayout(r lb.ReturnPath) netfilter.Layout {
 	mangle, raw := nftables.ChainPriorityMangle, nftables.ChainPriorityRaw
+	enter := netfilter.Chain{Name: "enter", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: raw}
+	remember := netfilter.Chain{Name: "remember", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: mangle}
+	datagrams := natChain("datagrams", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+	closed := netfilter.Chain{Name: "closed", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter}
+	for _, f := range families {
+		enter.Rules = append(enter.Rules, netfilter.Rule{Comment: "flows of a neighbour's clients, IPv" + f.Suffix,
+			Exprs: append(entered(r, f), &expr.Verdict{Kind: expr.VerdictJump, Chain: zoneChain})})
+		remember.Rules = append(remember.Rules, rememberRule(r, f))
+		if a := datagramsOf(r, f); a.IsValid() {
+			datagrams.Rules = append(datagrams.Rules, datagramRule(r, f, a))
+		} else {
+			closed.Rules = append(closed.Rules, closedRule(r, f))
+		}
+	}
+	remember.Rules = append(remember.Rules, netfilter.Rule{Comment: "its packets carry it", Exprs: netfilter.Join(
+		netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.Interface), ours(r, ctMark()), []expr.Any{ctMark(), setMark()})})
 	l := netfilter.Layout{Table: ReturnTable, Chains: []netfilter.Chain{
-		{Name: zoneChain, Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: raw},
-		{Name: "remember", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: mangle, Rules: rememberRules(r)},
+		{Name: zoneChain}, enter, remember,
 		natChain("apart", nftables.ChainHookInput, nftables.ChainPriorityNATSource),
 		{Name: "reply", Type: nftables.ChainTypeRoute, Hook: nftables.ChainHookOutput, Priority: mangle, Rules: []netfilter.Rule{
 			{Comment: "replies carry the neighbour", Exprs: netfilter.Join(
@@ -63,11 +83,10 @@ func returnLayout(r lb.ReturnPath) netfilter.Layout {
 					&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: []byte{1}}},
 				ours(r, ctMark()), []expr.Any{ctMark(), setMark()})}}},
 	}}
-	if r.Datagrams.IsValid() {
-		l.Chains = append(l.Chains, natChain("datagrams", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, datagramRule(r)))
-	} else {
-		l.Chains = append(l.Chains, netfilter.Chain{Name: "closed", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookOutput,
-			Priority: nftables.ChainPriorityFilter, Rules: []netfilter.Rule{closedRule(r)}})
+	for _, c := range []netfilter.Chain{datagrams, closed} {
+		if len(c.Rules) > 0 {
+			l.Chains = append(l.Chains, c)
+		}
 	}
 	return l
 }
@@ -99,19 +118,41 @@ func ours(r lb.ReturnPath, load expr.Any) []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: binaryutil.NativeEndian.PutUint32(r.Mark)}}
 }
 
-// entered matches packets that a neighbour sent for somebody else.
-func entered(r lb.ReturnPath) []expr.Any {
-	return netfilter.Join(
-		netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.Interface), netfilter.IPv4.Is(),
-		[]expr.Any{&expr.Payload{DestRegister: netfilter.Reg1, Base: expr.PayloadBaseLLHeader, Offset: sourceHead, Len: 4},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: r.Neighbors[:]}},
-		outside(netfilter.IPv4.LoadSource(netfilter.Reg1), r.Direct))
+// datagramsOf is the address of that family that unconnected sockets answer from.
+func datagramsOf(r lb.ReturnPath, f netfilter.Family) netip.Addr {
+	for _, a := range r.Datagrams {
+		if netfilter.FamilyOf(a).Proto == f.Proto {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
-// outside matches an address that is in none of the prefixes.
-func outside(load expr.Any, prefixes []netip.Prefix) (out []expr.Any) {
+// entered matches packets of the family that a neighbour sent for somebody else.
+func entered(r lb.ReturnPath, f netfilter.Family) []expr.Any {
+	return netfilter.Join(
+		netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.Interface), f.Is(),
+		[]expr.Any{&expr.Payload{DestRegister: netfilter.Reg1, Base: expr.PayloadBaseLLHeader, Offset: sourceHead, Len: 4},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: r.Neighbors[:]}},
+		outside(f, f.LoadSource(netfilter.Reg1), r.Direct))
+}
+
+// Addresses that neighbours use among themselves, to find each other for example.
+var (
+	linkLocal6 = netip.MustParsePrefix("fe80::/10")
+	multicast6 = netip.MustParsePrefix("ff00::/8")
+)
+
+// outside matches an address that is in none of the prefixes of its family.
+func outside(f netfilter.Family, load expr.Any, prefixes []netip.Prefix) (out []expr.Any) {
+	if f.Proto == netfilter.IPv6.Proto {
+		prefixes = append(slices.Clip(prefixes), linkLocal6, multicast6)
+	}
 	for _, p := range prefixes {
-		within := netfilter.IPv4.Within(load, p)
+		if netfilter.FamilyOf(p.Addr()).Proto != f.Proto {
+			continue
+		}
+		within := f.Within(load, p)
 		within[len(within)-1].(*expr.Cmp).Op = expr.CmpOpNeq
 		out = append(out, within...)
 	}
@@ -126,45 +167,42 @@ func tail() expr.Any {
 
 // zoneRule is written by netfilter.AppendZone, which adds what sets the zone.
 func zoneRule(r lb.ReturnPath) netfilter.Rule {
-	return netfilter.Rule{Comment: encodeReturn(r), Exprs: append(entered(r), tail())}
+	return netfilter.Rule{Comment: encodeReturn(r), Exprs: []expr.Any{tail()}}
 }
 
-func rememberRules(r lb.ReturnPath) []netfilter.Rule {
-	return []netfilter.Rule{
-		{Comment: "a new flow keeps its neighbour", Exprs: netfilter.Join(netfilter.ConnState(expr.CtStateBitNEW), entered(r), []expr.Any{
+func rememberRule(r lb.ReturnPath, f netfilter.Family) netfilter.Rule {
+	return netfilter.Rule{Comment: "a new flow keeps its neighbour, IPv" + f.Suffix, Exprs: netfilter.Join(
+		netfilter.ConnState(expr.CtStateBitNEW), entered(r, f), []expr.Any{
 			tail(),
 			&expr.Bitwise{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, Len: 4,
 				Mask: binaryutil.NativeEndian.PutUint32(^uint32(returnMask)), Xor: binaryutil.NativeEndian.PutUint32(r.Mark)},
-			&expr.Ct{Key: expr.CtKeyMARK, Register: netfilter.Reg1, SourceRegister: true}})},
-		{Comment: "its packets carry it", Exprs: netfilter.Join(
-			netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.Interface), ours(r, ctMark()), []expr.Any{ctMark(), setMark()})},
-	}
+			&expr.Ct{Key: expr.CtKeyMARK, Register: netfilter.Reg1, SourceRegister: true}})}
 }
 
-func datagramRule(r lb.ReturnPath) netfilter.Rule {
-	f := netfilter.IPv4
-	return netfilter.Rule{Comment: "datagrams to " + r.Datagrams.String(), Exprs: netfilter.Join(
-		netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.Interface), ours(r, ctMark()), netfilter.Proto(unix.IPPROTO_UDP), []expr.Any{
-			&expr.Immediate{Register: netfilter.Reg1, Data: r.Datagrams.AsSlice()},
+func datagramRule(r lb.ReturnPath, f netfilter.Family, to netip.Addr) netfilter.Rule {
+	return netfilter.Rule{Comment: "datagrams to " + to.String(), Exprs: netfilter.Join(
+		netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.Interface), f.Is(), ours(r, ctMark()), netfilter.Proto(unix.IPPROTO_UDP), []expr.Any{
+			&expr.Immediate{Register: netfilter.Reg1, Data: to.AsSlice()},
 			&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.Proto), RegAddrMin: netfilter.Reg1}})}
 }
 
-func closedRule(r lb.ReturnPath) netfilter.Rule {
+func closedRule(r lb.ReturnPath, f netfilter.Family) netfilter.Rule {
 	notOurs := ours(r, packetMark())
 	notOurs[len(notOurs)-1].(*expr.Cmp).Op = expr.CmpOpNeq
-	return netfilter.Rule{Comment: "only replies leave here", Exprs: netfilter.Join(
-		netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpEq, r.Interface), netfilter.IPv4.Is(), notOurs,
-		outside(netfilter.IPv4.LoadDest(netfilter.Reg1), r.Direct),
+	return netfilter.Rule{Comment: "only replies leave here, IPv" + f.Suffix, Exprs: netfilter.Join(
+		netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpEq, r.Interface), f.Is(), notOurs,
+		outside(f, f.LoadDest(netfilter.Reg1), r.Direct),
 		[]expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_NO_ROUTE}})}
 }
 
 // encodeReturn is the comment that a return path is read back from.
 func encodeReturn(r lb.ReturnPath) string {
-	datagrams := "-"
-	if r.Datagrams.IsValid() {
-		datagrams = r.Datagrams.String()
+	var datagrams []string
+	for _, a := range r.Datagrams {
+		datagrams = append(datagrams, a.String())
 	}
-	words := []string{r.Interface, hex.EncodeToString(r.Neighbors[:]), strconv.FormatUint(uint64(r.Mark), 16), datagrams}
+	words := []string{r.Interface, hex.EncodeToString(r.Neighbors[:]), strconv.FormatUint(uint64(r.Mark), 16),
+		cmp.Or(strings.Join(datagrams, ","), "-")}
 	for _, p := range r.Direct {
 		words = append(words, p.String())
 	}
@@ -188,8 +226,12 @@ func decodeReturn(text string) (*lb.ReturnPath, bool) {
 	}
 	r.Mark = uint32(mark)
 	if words[3] != "-" {
-		if r.Datagrams, err = netip.ParseAddr(words[3]); err != nil {
-			return nil, false
+		for _, w := range strings.Split(words[3], ",") {
+			a, err := netip.ParseAddr(w)
+			if err != nil {
+				return nil, false
+			}
+			r.Datagrams = append(r.Datagrams, a)
 		}
 	}
 	for _, w := range words[4:] {
@@ -209,21 +251,26 @@ func canonicalReturn(r *lb.ReturnPath) (*lb.ReturnPath, error) {
 		return nil, nil
 	}
 	out := *r
-	out.Direct = nil
+	out.Direct, out.Datagrams = nil, nil
 	for _, p := range r.Direct {
-		if !p.IsValid() || !p.Addr().Is4() {
-			return nil, fmt.Errorf("return path of link %q: %s is no IPv4 prefix", r.Interface, p)
+		if !p.IsValid() {
+			return nil, fmt.Errorf("return path of link %q: %s is no prefix", r.Interface, p)
 		}
 		out.Direct = append(out.Direct, p.Masked())
 	}
 	slices.SortFunc(out.Direct, netip.Prefix.Compare)
+	for _, a := range r.Datagrams {
+		if !a.IsValid() || datagramsOf(out, netfilter.FamilyOf(a)).IsValid() {
+			return nil, fmt.Errorf("return path of link %q: %v are not one address of each family at most", r.Interface, r.Datagrams)
+		}
+		out.Datagrams = append(out.Datagrams, a)
+	}
+	slices.SortFunc(out.Datagrams, netip.Addr.Compare)
 	switch {
 	case r.Interface == "" || len(r.Interface) > 15 || strings.ContainsAny(r.Interface, " /"):
 		return nil, fmt.Errorf("return path of link %q: needs a link's name", r.Interface)
 	case r.Mark&returnMask == 0 || r.Mark&^returnMask != 0:
 		return nil, fmt.Errorf("return path of link %q: mark %#x must have high bits only", r.Interface, r.Mark)
-	case r.Datagrams.IsValid() && !r.Datagrams.Is4():
-		return nil, fmt.Errorf("return path of link %q: %s is no IPv4 address", r.Interface, r.Datagrams)
 	case len(encodeReturn(out)) > netfilter.CommentMax:
 		return nil, fmt.Errorf("return path of link %q: too many direct prefixes (%d)", r.Interface, len(r.Direct))
 	}
@@ -334,8 +381,10 @@ func tryReturn(path string) error {
 	}
 	defer c.Close()
 	r := lb.ReturnPath{Interface: "lo", Mark: returnMask, Direct: []netip.Prefix{loopback4}}
-	for _, datagrams := range []netip.Addr{{}, loopback4.Addr()} {
-		r.Datagrams = datagrams
+	for _, datagrams := range []netip.Addr{{}, loopback4.Addr(), netip.IPv6Loopback()} {
+		if datagrams.IsValid() {
+			r.Datagrams = append(r.Datagrams, datagrams)
+		}
 		if err := writeReturn(c, r); err != nil {
 			return fmt.Errorf("%w: %w", ErrNoReturn, err)
 		}

@@ -33,8 +33,10 @@ func TestLabReturnPath(t *testing.T) {
 		}
 		return n
 	}
-	wish := &lb.ReturnPath{Interface: "eth0", Neighbors: [4]byte{2, 0x42, 0xa9, 0xfe}, Mark: 0x50ea0000, Datagrams: netip.MustParseAddr("172.18.0.2"),
-		Direct: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("169.254.64.0/18")}}
+	wish := &lb.ReturnPath{Interface: "eth0", Neighbors: [4]byte{2, 0x42, 0xa9, 0xfe}, Mark: 0x50ea0000,
+		Datagrams: []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd53:686f:616c:1::ac12:2")},
+		Direct: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("169.254.64.0/18"),
+			netip.MustParsePrefix("fd11:2233:4455::/64"), netip.MustParsePrefix("fd53:686f:616c:2::/64")}}
 	steps := []struct {
 		name    string
 		trample string
@@ -50,6 +52,8 @@ func TestLabReturnPath(t *testing.T) {
 		{"no marks", "nft flush chain inet shoal_return reply", wish, 1},
 		{"no addressing", "nft flush chain netdev shoal_return address", wish, 1},
 		{"one chain more", "nft add chain inet shoal_return more", wish, 1},
+		{"IPv4 alone has a way out", "", &lb.ReturnPath{Interface: "eth0", Neighbors: wish.Neighbors, Mark: wish.Mark, Datagrams: wish.Datagrams[:1], Direct: wish.Direct}, 1},
+		{"no jump", "nft flush chain inet shoal_return enter", wish, 1},
 		{"another link", "", &lb.ReturnPath{Interface: "eth1", Neighbors: wish.Neighbors, Mark: wish.Mark}, 1},
 		{"gone", "", nil, 1},
 		{"still gone", "", nil, 0},
@@ -66,11 +70,11 @@ func TestLabReturnPath(t *testing.T) {
 
 func TestReturnPathRefused(t *testing.T) {
 	for name, r := range map[string]lb.ReturnPath{
-		"no link":      {Mark: 0x10000},
-		"no mark":      {Interface: "eth0"},
-		"low mark":     {Interface: "eth0", Mark: 0x10001},
-		"IPv6 direct":  {Interface: "eth0", Mark: 0x10000, Direct: []netip.Prefix{netip.MustParsePrefix("fd00::/8")}},
-		"IPv6 sockets": {Interface: "eth0", Mark: 0x10000, Datagrams: netip.MustParseAddr("fd00::1")},
+		"no link":     {Mark: 0x10000},
+		"no mark":     {Interface: "eth0"},
+		"low mark":    {Interface: "eth0", Mark: 0x10001},
+		"no prefix":   {Interface: "eth0", Mark: 0x10000, Direct: []netip.Prefix{{}}},
+		"two sockets": {Interface: "eth0", Mark: 0x10000, Datagrams: []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")}},
 	} {
 		if _, err := nft.New().Translate(context.Background(), lb.Translation{Namespace: "/nonexistent", Return: &r}); err == nil {
 			t.Errorf("%s: taken", name)

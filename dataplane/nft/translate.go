@@ -29,7 +29,10 @@ const (
 	membersName = "members"
 )
 
-var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
+var (
+	loopback4 = netip.MustParsePrefix("127.0.0.0/8")
+	loopback6 = netip.PrefixFrom(netip.IPv6Loopback(), 128)
+)
 
 // egressComment starts the comment of a masquerading rule: source and bridge follow.
 const egressComment = "egress "
@@ -39,6 +42,7 @@ const egressComment = "egress "
 //
 //	guard       what comes from outside for 127.0.0.0/8 is dropped, since the
 //	            links that forwarded ports lead to must let such addresses in;
+//	            for ::1 the kernel does that by itself;
 //	            what comes to a port for members is led to their chain
 //	prerouting  ports of our own addresses, from outside
 //	output      the same from processes of the namespace, and their redirects
@@ -67,6 +71,7 @@ func layoutOf(t lb.Translation, guarded bool) netfilter.Layout {
 		pre.Rules = append(pre.Rules, forwardRule(f))
 		out.Rules = append(out.Rules, redirectRule(f), forwardRule(f))
 	}
+	out.Rules = append(out.Rules, loopbackRule(t))
 	l.Chains = []netfilter.Chain{pre, out, postrouting(t)}
 	if guarded {
 		l.Chains = append(l.Chains, guardChain(t.Members != nil))
@@ -99,17 +104,42 @@ func addressMap(name string, f netfilter.Family, key ...nftables.SetDatatype) nf
 		DataType: nftables.MustConcatSetType(f.Addr, nftables.TypeInetService)}
 }
 
-// forwardRule leaves ::1 alone: the kernel never routes it off the loopback
-// link, so such a flow would hang instead of being refused.
+// forwardRule leaves ::1 to loopbackRule.
 func forwardRule(f netfilter.Family) netfilter.Rule {
 	var except []expr.Any
 	if f.Proto == netfilter.IPv6.Proto {
-		except = []expr.Any{f.LoadDest(netfilter.Reg1),
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: netfilter.Reg1, Data: netip.IPv6Loopback().AsSlice()}}
+		except = loopbackDest(expr.CmpOpNeq)
 	}
 	return netfilter.Rule{Comment: "forwarded ports, IPv" + f.Suffix, Exprs: netfilter.Join(
 		f.Is(), except, netfilter.DestinationIsLocal(),
 		[]expr.Any{netfilter.LoadProto(netfilter.Reg1), netfilter.LoadPort(netfilter.Word1)}, toMapped(f, forwards))}
+}
+
+func loopbackDest(op expr.CmpOp) []expr.Any {
+	return []expr.Any{netfilter.IPv6.LoadDest(netfilter.Reg1),
+		&expr.Cmp{Op: op, Register: netfilter.Reg1, Data: netip.IPv6Loopback().AsSlice()}}
+}
+
+// loopbackRule forwards what the namespace itself sends to ::1, unless the target
+// is behind a bridge: where bridged packets pass the packet filter, replies would
+// have their addresses put back before the kernel looks at them as packets of a
+// network, and it takes none from ::1. Such a flow would hang, and is refused.
+func loopbackRule(t lb.Translation) netfilter.Rule {
+	const scratch = unix.NFT_REG_3
+	f := netfilter.IPv6
+	mapped := toMapped(f, forwards)
+	exprs := netfilter.Join(f.Is(), loopbackDest(expr.CmpOpEq),
+		[]expr.Any{netfilter.LoadProto(netfilter.Reg1), netfilter.LoadPort(netfilter.Word1)}, mapped[:1])
+	for _, e := range t.Masquerade {
+		if e.Source.Addr().Is4() {
+			continue
+		}
+		bridged := f.Within(nil, e.Source)[1:]
+		bridged[0].(*expr.Bitwise).DestRegister = scratch
+		bridged[1].(*expr.Cmp).Register, bridged[1].(*expr.Cmp).Op = scratch, expr.CmpOpNeq
+		exprs = append(exprs, bridged...)
+	}
+	return netfilter.Rule{Comment: "forwarded ports at ::1", Exprs: append(exprs, mapped[1:]...)}
 }
 
 func redirectRule(f netfilter.Family) netfilter.Rule {
@@ -134,9 +164,12 @@ const statusDestNAT = 1 << 5
 func postrouting(t lb.Translation) netfilter.Chain {
 	off := netfilter.Interface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, "lo")
 	masq := []expr.Any{&expr.Masq{}}
-	f4 := netfilter.IPv4
-	rules := []netfilter.Rule{{Comment: "loopback sources", Exprs: netfilter.Join(
-		off, f4.Is(), f4.Within(f4.LoadSource(netfilter.Reg1), loopback4), netfilter.ConnStatus(statusDestNAT), masq)}}
+	var rules []netfilter.Rule
+	for _, p := range []netip.Prefix{loopback4, loopback6} {
+		f := netfilter.FamilyOf(p.Addr())
+		rules = append(rules, netfilter.Rule{Comment: "loopback sources, IPv" + f.Suffix, Exprs: netfilter.Join(
+			off, f.Is(), f.Within(f.LoadSource(netfilter.Reg1), p), netfilter.ConnStatus(statusDestNAT), masq)})
+	}
 	for _, e := range t.Masquerade {
 		f := netfilter.FamilyOf(e.Source.Addr())
 		from := netfilter.Join(f.Is(), f.Within(f.LoadSource(netfilter.Reg1), e.Source))

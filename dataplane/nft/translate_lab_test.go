@@ -121,10 +121,12 @@ func TestLabTranslation(t *testing.T) {
 		"ip addr add fd07::1/64 dev up0 nodad", "ip link set up0 up",
 		"ip link add br0 type bridge", "ip addr add 172.30.0.1/24 dev br0", "ip addr add fd30::1/64 dev br0 nodad", "ip link set br0 up",
 		"ip link add p1 type veth peer name eth0 netns "+filepath.Base(task), "ip link set p1 master br0", "ip link set p1 up",
+		"ip link add far0 type veth peer name eth1 netns "+filepath.Base(task), "ip addr add fd31::1/64 dev far0 nodad", "ip link set far0 up",
 		// Where bridged packets meet the filter, a task that calls its own forwarded port needs this.
 		"ip link set p1 type bridge_slave hairpin on")
 	run(t, outer, "ip addr add 10.7.0.9/24 dev up0", "ip addr add fd07::9/64 dev up0 nodad", "ip link set up0 up")
 	run(t, task, "ip addr add 172.30.0.2/24 dev eth0", "ip addr add fd30::2/64 dev eth0 nodad", "ip link set eth0 up",
+		"ip addr add fd31::2/64 dev eth1 nodad", "ip link set eth1 up",
 		"ip route add default via 172.30.0.1", "ip route add default via fd30::1")
 	echo(t, task, "[::]:80")
 	echo(t, task, "[::]:81")
@@ -134,7 +136,8 @@ func TestLabTranslation(t *testing.T) {
 	for _, p := range []lb.Protocol{lb.TCP, lb.UDP} {
 		wish.Forwards = append(wish.Forwards,
 			lb.Forward{Protocol: p, Port: 8080, To: netip.MustParseAddrPort("172.30.0.2:80"), Name: "web"},
-			lb.Forward{Protocol: p, Port: 8080, To: netip.MustParseAddrPort("[fd30::2]:80"), Name: "web"})
+			lb.Forward{Protocol: p, Port: 8080, To: netip.MustParseAddrPort("[fd30::2]:80"), Name: "web"},
+			lb.Forward{Protocol: p, Port: 8180, To: netip.MustParseAddrPort("[fd31::2]:80"), Name: "mesh"})
 	}
 	d := nft.New()
 
@@ -152,6 +155,7 @@ func TestLabTranslation(t *testing.T) {
 		for _, row := range []struct{ from, to, seen string }{
 			{outer, "10.7.0.1:8080", "10.7.0.9"}, {outer, "[fd07::1]:8080", "fd07::9"},
 			{node, "127.0.0.1:8080", "172.30.0.1"}, {node, "10.7.0.1:8080", ""}, {node, "[fd07::1]:8080", ""},
+			{node, "[::1]:8180", "fd31::1"},
 			{task, "10.7.0.9:90", "10.7.0.1"}, {task, "[fd07::9]:90", "fd07::1"},
 			{task, "10.7.0.1:8080", "172.30.0.1"}, {task, "[fd07::1]:8080", "fd30::1"},
 		} {
@@ -161,7 +165,7 @@ func TestLabTranslation(t *testing.T) {
 			}
 		}
 	}
-	for _, to := range []string{"10.7.0.1:8081", "[::1]:8080"} {
+	for _, to := range []string{"10.7.0.1:8081", "[::1]:8081", "[::1]:8080"} {
 		if _, err := ask(node, "tcp", to); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s is not forwarded: %v, want refused", to, err)
 		}
@@ -175,7 +179,7 @@ func TestLabTranslation(t *testing.T) {
 	}
 
 	// Another target: the established datagram flow follows.
-	wish.Forwards[2].To = netip.MustParseAddrPort("172.30.0.2:81")
+	wish.Forwards[3].To = netip.MustParseAddrPort("172.30.0.2:81")
 	translate(t, d, wish)
 	waitAnswer(t, early)
 	for _, damage := range []string{"nft flush table inet shoal_nat", "nft delete table inet shoal_nat",

@@ -129,7 +129,7 @@ func (t *tracer) arrive(w walk) {
 
 // translate sends forwarded ports on, then lets the balancer have a look.
 func (t *tracer) translate(w walk) {
-	if w.at.owns(w.dst.Addr()) && w.dst.Addr() != netip.IPv6Loopback() {
+	if w.at.owns(w.dst.Addr()) {
 		for _, f := range w.at.Translation.Forwards {
 			if f.Protocol == w.proto && f.Port == w.dst.Port() && f.To.Addr().Is4() == w.dst.Addr().Is4() {
 				w = w.note(natMap("forward", f.To.Addr()), fmt.Sprintf("forward %d/%s%s", f.Port, f.Protocol, named(f.Name)), "to "+f.To.String())

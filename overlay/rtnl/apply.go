@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -162,16 +164,45 @@ func (k *Kernel) setSysctl(o vxlan.SetSysctl) error {
 		return err
 	}
 	return s.ns.Do(func() error {
-		file, err := os.OpenFile(sysctlFile(o.Key), os.O_WRONLY, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+		if o.Namespace == "" && o.Key == vxlan.Forwarding6 {
+			if err := keepListening(); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+		return writeSysctl(sysctlFile(o.Key), o.Value)
+	})
+}
+
+// writeSysctl passes over a setting that the kernel does not have.
+func writeSysctl(path, value string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(value)
+	return errors.Join(err, file.Close())
+}
+
+// keepListening makes the links that heed router advertisements, and those that
+// come later, heed them also while the node forwards.
+func keepListening() error {
+	files, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		value, err := os.ReadFile(file)
+		if err != nil || strings.TrimSpace(string(value)) != "1" {
+			continue // the link may be gone by now
+		}
+		if err := writeSysctl(file, "2"); err != nil {
 			return err
 		}
-		_, err = file.WriteString(o.Value)
-		return errors.Join(err, file.Close())
-	})
+	}
+	return nil
 }
 
 func attrs(name string, mtu int) netlink.LinkAttrs {

@@ -21,7 +21,7 @@ func (h *node) balance(host, hosts int) {
 	n := &h.desired.Networks[0]
 	n.Balancer = &vxlan.Balancer{
 		Addrs: []netip.Prefix{netip.PrefixFrom(balancerAddr(host), balancers.Bits())}, MAC: fmt.Sprintf("02:42:a9:fe:40:%02x", host),
-		HostAddr: netip.MustParsePrefix("169.254.128.1/30"), PeerAddr: netip.MustParsePrefix("169.254.128.2/30"),
+		HostAddrs: prefixes("169.254.128.1/30", "fd99::1/126"), PeerAddrs: prefixes("169.254.128.2/30", "fd99::2/126"),
 	}
 	for other := 1; other <= hosts; other++ {
 		if other != host {
@@ -54,6 +54,7 @@ func TestBalancerIsAnEndpoint(t *testing.T) {
 	reaches(t, b.sandbox(1), "tcp", balancerAddr(1), 64)
 	reaches(t, a.sandbox(1), "tcp", balancerAddr(1), 64)
 	reaches(t, a.host, "tcp", netip.MustParseAddr("169.254.128.2"), 64)
+	reaches(t, a.host, "tcp", netip.MustParseAddr("fd99::2"), 64)
 	reaches(t, net, "tcp", a.vtep, 64) // what it does not know goes to the host
 	// Another process, another network id: the veth pair moves without a clash.
 	a.fresh()
@@ -63,6 +64,7 @@ func TestBalancerIsAnEndpoint(t *testing.T) {
 	}
 	a.converge()
 	reaches(t, a.host, "tcp", netip.MustParseAddr("169.254.128.2"), 64)
+	reaches(t, a.host, "tcp", netip.MustParseAddr("fd99::2"), 64)
 	// No longer a balancer.
 	a.desired.Networks[0].Balancer = nil
 	a.converge()

@@ -155,7 +155,7 @@ func (h *node) wish(i, n, tasks, mtu int) {
 		ID: "network", Namespace: h.dir + "/net-network", VNI: vni, Local: h.vtep, Port: 4789, MTU: mtu,
 		Subnets: []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")},
 	}
-	h.desired = vxlan.Desired{Gateway: &vxlan.Gateway{Name: "shoal_gw", Addr: netip.MustParsePrefix("172.18.0.1/16"), MTU: mtu}}
+	h.desired = vxlan.Desired{Gateway: &vxlan.Gateway{Name: "shoal_gw", Addrs: prefixes("172.18.0.1/16", "fd98::1/64"), MTU: mtu}}
 	for host := 1; host <= n; host++ {
 		for task := 1; task <= tasks; task++ {
 			if host != i {
@@ -210,4 +210,11 @@ func pair(t testing.TB) (a, b *node) {
 		}
 	})
 	return h[0], h[1]
+}
+
+func prefixes(texts ...string) (out []netip.Prefix) {
+	for _, p := range texts {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
 }

@@ -32,9 +32,9 @@ type Desired struct {
 
 // Gateway is the bridge that tasks reach the outside through.
 type Gateway struct {
-	Name string       // link name, at most 15 bytes, starting with GatewayPrefix
-	Addr netip.Prefix // the bridge's own address with prefix length
-	MTU  int          // bytes
+	Name  string         // link name, at most 15 bytes, starting with GatewayPrefix
+	Addrs []netip.Prefix // the bridge's own addresses with prefix length, one of a family
+	MTU   int            // bytes
 }
 
 // Network is one overlay network on this node.
@@ -67,10 +67,11 @@ type Network struct {
 // Balancer makes an overlay netns an endpoint of its own network and joins it
 // to the host by a veth pair, so that it can balance what the host sends it.
 type Balancer struct {
-	Addrs    []netip.Prefix // on the bridge: the address replies come back to
-	MAC      string
-	HostAddr netip.Prefix // address of the host's end of the veth
-	PeerAddr netip.Prefix // address of the namespace's end; the host sends published ports there
+	Addrs []netip.Prefix // on the bridge: the addresses replies come back to
+	MAC   string
+	// HostAddrs are the addresses of the host's end of the veth, PeerAddrs those of
+	// the namespace's end, where the host sends published ports; one of a family.
+	HostAddrs, PeerAddrs []netip.Prefix
 }
 
 // Peer is a remote endpoint: one forwarding entry and one neighbour per address.
@@ -92,11 +93,12 @@ type Sandbox struct {
 	Rules []Rule
 }
 
-// Rule is a policy routing rule of IPv4: packets whose mark, less what Mask
-// leaves out, is Mark are routed by Table.
+// Rule is a policy routing rule of IPv4, or with Six of IPv6: packets whose mark,
+// less what Mask leaves out, is Mark are routed by Table.
 type Rule struct {
 	Mark, Mask uint32
 	Table      uint32
+	Six        bool `json:",omitempty"`
 }
 
 // Interface is one leg of a sandbox.

@@ -23,6 +23,8 @@ type DelNamespace struct{ Path string }
 
 // SetSysctl writes a kernel setting. A key that the kernel does not have is
 // passed over: it belongs to a module that is not loaded and so has no effect.
+// Where the node itself begins to forward IPv6, its links that listen to router
+// advertisements are told to go on with it (accept_ra 2): a router would not.
 type SetSysctl struct{ Namespace, Key, Value string }
 
 // AddBridge makes a bridge that does not snoop multicast (nothing there asks
@@ -253,7 +255,11 @@ func (o SetRule) String() string { return ruleLine("add", o) }
 func (o DelRule) String() string { return ruleLine("del", SetRule(o)) }
 
 func ruleLine(verb string, o SetRule) string {
-	return line(tool("ip", o.Namespace), "rule", verb, "pref", RulePriority,
+	ip := "ip"
+	if o.Rule.Six {
+		ip = "ip -6"
+	}
+	return line(tool(ip, o.Namespace), "rule", verb, "pref", RulePriority,
 		"fwmark", fmt.Sprintf("%#x/%#x", o.Rule.Mark, o.Rule.Mask), "lookup", o.Rule.Table)
 }
 

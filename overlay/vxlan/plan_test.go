@@ -20,14 +20,14 @@ var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
 // network, and one task on both and the gateway.
 func example() vxlan.Desired {
 	return vxlan.Desired{
-		Gateway: &vxlan.Gateway{Name: "shoal_gw", Addr: netip.MustParsePrefix("172.18.0.1/16"), MTU: 1500},
+		Gateway: &vxlan.Gateway{Name: "shoal_gw", Addrs: prefixes("172.18.0.1/16", "fd98::1/64"), MTU: 1500},
 		Networks: []vxlan.Network{
 			{
 				ID: "ingress", Namespace: "/run/shoal/net-ingress", VNI: 4096, MTU: 1450,
 				Local: netip.MustParseAddr("10.77.0.1"), Port: 4789, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
 				Balancer: &vxlan.Balancer{
 					Addrs: []netip.Prefix{netip.MustParsePrefix("169.254.64.1/18")}, MAC: "02:42:a9:fe:40:01",
-					HostAddr: netip.MustParsePrefix("169.254.128.1/30"), PeerAddr: netip.MustParsePrefix("169.254.128.2/30"),
+					HostAddrs: prefixes("169.254.128.1/30", "fd99::1/126"), PeerAddrs: prefixes("169.254.128.2/30", "fd99::2/126"),
 				},
 			},
 			{
@@ -206,4 +206,11 @@ func TestOwnership(t *testing.T) {
 			t.Errorf("%s %s %s: %v", c.what, c.kind, c.name, got)
 		}
 	}
+}
+
+func prefixes(texts ...string) (out []netip.Prefix) {
+	for _, p := range texts {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
 }

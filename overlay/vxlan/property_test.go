@@ -30,7 +30,7 @@ func drawDesired(t *rapid.T) vxlan.Desired {
 	var d vxlan.Desired
 	if rapid.Bool().Draw(t, "gateway") {
 		addr := rapid.SampledFrom([]string{"172.18.0.1/16", "172.18.0.2/16", "172.19.0.1/16"}).Draw(t, "gateway addr")
-		d.Gateway = &vxlan.Gateway{Name: "shoal_gw", Addr: netip.MustParsePrefix(addr), MTU: mtu(t)}
+		d.Gateway = &vxlan.Gateway{Name: "shoal_gw", Addrs: prefixes(addr), MTU: mtu(t)}
 	}
 	vnis := rapid.Permutation([]uint32{4096, 4097, 4098}).Draw(t, "vnis")
 	count := rapid.IntRange(0, 3).Draw(t, "networks")
@@ -40,7 +40,7 @@ func drawDesired(t *rapid.T) vxlan.Desired {
 	if count > 0 && rapid.Bool().Draw(t, "balancer") {
 		d.Networks[0].Balancer = &vxlan.Balancer{
 			Addrs: drawAddrs(t, "balancer", "169.254.64.%d/18"), MAC: peerMAC(rapid.IntRange(1, 3).Draw(t, "mac")),
-			HostAddr: netip.MustParsePrefix("169.254.128.1/30"), PeerAddr: netip.MustParsePrefix("169.254.128.2/30"),
+			HostAddrs: prefixes("169.254.128.1/30", "fd99::1/126"), PeerAddrs: prefixes("169.254.128.2/30", "fd99::2/126"),
 		}
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "sandboxes") {
@@ -89,7 +89,7 @@ func drawSandbox(t *rapid.T, i int) vxlan.Sandbox {
 		})
 		if rapid.Bool().Draw(t, "return path") && len(s.Rules) == 0 {
 			s.Interfaces[leg].Neighbors = []vxlan.Neighbor{{Addr: returnVia, MAC: strings.ToUpper(peerMAC(rapid.IntRange(1, 2).Draw(t, "gateway's mac")))}}
-			s.Rules = []vxlan.Rule{{Mark: 0x50ea0000, Mask: 0xffff0000, Table: rapid.SampledFrom([]uint32{8300, 8301}).Draw(t, "table")}}
+			s.Rules = []vxlan.Rule{{Mark: 0x50ea0000, Mask: 0xffff0000, Table: rapid.SampledFrom([]uint32{8300, 8301}).Draw(t, "table"), Six: rapid.Bool().Draw(t, "six")}}
 			s.Routes = append(s.Routes, vxlan.Route{Dst: netip.MustParsePrefix("169.254.64.0/18"), Interface: fmt.Sprint("eth", leg)}, vxlan.Route{
 				Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: returnVia, Interface: fmt.Sprint("eth", leg), Table: s.Rules[0].Table})
 		}

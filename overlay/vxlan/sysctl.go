@@ -1,17 +1,24 @@
 package vxlan
 
+import (
+	"net/netip"
+	"slices"
+)
+
 // The kernel settings that the plan needs (Documentation/networking/
 // ip-sysctl.rst and the bridge's netfilter settings), per kind of namespace.
 
 const (
 	forward4 = "net.ipv4.ip_forward"
-	forward6 = "net.ipv6.conf.all.forwarding"
 	// account makes connection tracking count what goes over each flow.
 	account = "net.netfilter.nf_conntrack_acct"
 )
 
+// Forwarding6 is the setting by which a namespace forwards IPv6.
+const Forwarding6 = "net.ipv6.conf.all.forwarding"
+
 // HostSysctls are the keys of the node's own namespace that Plan compares.
-func HostSysctls() []string { return []string{forward4, forward6} }
+func HostSysctls() []string { return []string{forward4, Forwarding6} }
 
 // OverlaySysctls are the keys of an overlay namespace that Plan compares.
 func OverlaySysctls() []string {
@@ -32,17 +39,18 @@ func needsForwarding(d Desired) bool {
 }
 
 // forwarding makes the node forward for its tasks. IPv6 is switched only where
-// the node's own addresses towards tasks are IPv6, because it makes the kernel
-// stop listening to router advertisements on the node's other links. Neither is
+// the node has IPv6 addresses towards tasks; whoever applies it sees to it that
+// the node's other links go on listening to router advertisements. Neither is
 // ever switched off again: somebody else may need it too.
 func forwarding(d Desired) []SetSysctl {
 	out := []SetSysctl{{Key: forward4, Value: "1"}}
-	six := d.Gateway != nil && d.Gateway.Addr.Addr().Is6()
+	is6 := func(p netip.Prefix) bool { return p.Addr().Is6() }
+	six := d.Gateway != nil && slices.ContainsFunc(d.Gateway.Addrs, is6)
 	for _, n := range d.Networks {
-		six = six || (n.Balancer != nil && n.Balancer.HostAddr.Addr().Is6())
+		six = six || n.Balancer != nil && slices.ContainsFunc(n.Balancer.HostAddrs, is6)
 	}
 	if six {
-		out = append(out, SetSysctl{Key: forward6, Value: "1"})
+		out = append(out, SetSysctl{Key: Forwarding6, Value: "1"})
 	}
 	return out
 }
@@ -50,8 +58,9 @@ func forwarding(d Desired) []SetSysctl {
 // overlaySysctls are set before any link exists, so that links inherit the
 // defaults: source addresses are not checked against the routes (clients of
 // published ports come from anywhere), what is bridged does not pass the
-// namespace's netfilter rules a second time, and IPv6 configures nothing by
-// itself and does not probe for duplicates, since managers assign addresses.
+// namespace's netfilter rules a second time, and IPv6 is on whatever the machine's
+// default is, configures nothing by itself and does not probe for duplicates,
+// since managers assign addresses.
 func overlaySysctls(n Network) []SetSysctl {
 	out := []SetSysctl{
 		{n.Namespace, "net.bridge.bridge-nf-call-iptables", "0"},
@@ -59,15 +68,26 @@ func overlaySysctls(n Network) []SetSysctl {
 		{n.Namespace, "net.bridge.bridge-nf-call-arptables", "0"},
 		{n.Namespace, "net.ipv4.conf.all.rp_filter", "0"},
 		{n.Namespace, "net.ipv4.conf.default.rp_filter", "0"},
+		{n.Namespace, "net.ipv6.conf.all.disable_ipv6", "0"},
+		{n.Namespace, "net.ipv6.conf.default.disable_ipv6", "0"},
 		{n.Namespace, "net.ipv6.conf.default.accept_dad", "0"},
 		{n.Namespace, "net.ipv6.conf.default.accept_ra", "0"},
 		{n.Namespace, "net.ipv6.conf.default.autoconf", "0"},
-		{n.Namespace, "net.ipv6.conf.default.addr_gen_mode", "1"}, // no link-local address
+	}
+	// Link-local addresses are made only where the namespace is an endpoint itself:
+	// the kernel asks for a neighbour in the name of one when it passes on a packet
+	// of somebody else.
+	mode := "1"
+	if n.Balancer != nil {
+		mode = "0"
+	}
+	for _, links := range []string{"all", "default"} {
+		out = append(out, SetSysctl{n.Namespace, "net.ipv6.conf." + links + ".addr_gen_mode", mode})
 	}
 	if n.Balancer != nil {
 		out = append(out,
 			SetSysctl{n.Namespace, forward4, "1"},
-			SetSysctl{n.Namespace, forward6, "1"},
+			SetSysctl{n.Namespace, Forwarding6, "1"},
 			SetSysctl{n.Namespace, account, "1"},
 		)
 	}
@@ -88,8 +108,11 @@ func sandboxSysctls(path string) []SetSysctl {
 		{path, account, "1"},
 		{path, "net.ipv4.tcp_fwmark_accept", "1"},
 		{path, "net.ipv4.fwmark_reflect", "1"},
+		{path, "net.ipv6.fwmark_reflect", "1"},
 		{path, "net.ipv4.tcp_early_demux", "0"},
 		{path, "net.ipv4.udp_early_demux", "0"},
+		{path, "net.ipv6.conf.all.disable_ipv6", "0"},
+		{path, "net.ipv6.conf.default.disable_ipv6", "0"},
 		{path, "net.ipv6.conf.default.accept_dad", "0"},
 		{path, "net.ipv6.conf.default.accept_ra", "0"},
 		{path, "net.ipv6.conf.default.autoconf", "0"},

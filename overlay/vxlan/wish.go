@@ -67,7 +67,7 @@ func (w *wish) host(d Desired) {
 		return
 	}
 	w.add(&wished{place: place{"", d.Gateway.Name}, Link: Link{
-		Kind: KindBridge, MTU: d.Gateway.MTU, Addrs: []netip.Prefix{d.Gateway.Addr},
+		Kind: KindBridge, MTU: d.Gateway.MTU, Addrs: d.Gateway.Addrs,
 	}})
 }
 
@@ -123,12 +123,13 @@ func peers(n Network, tunnel *Link) {
 func (w *wish) balancer(n Network, b Balancer) {
 	inner := place{n.Namespace, BalancerLink}
 	w.add(&wished{place: place{"", BalancerPort(n.ID)}, inner: inner, Link: Link{
-		Kind: KindVeth, MTU: n.MTU, Addrs: []netip.Prefix{b.HostAddr},
+		Kind: KindVeth, MTU: n.MTU, Addrs: b.HostAddrs,
 	}})
-	w.add(&wished{place: inner, Link: Link{
-		Kind: KindVeth, MTU: n.MTU, Addrs: []netip.Prefix{b.PeerAddr},
-		Routes: []Hop{{Dst: everything(b.HostAddr.Addr()), Via: b.HostAddr.Addr()}},
-	}})
+	end := &wished{place: inner, Link: Link{Kind: KindVeth, MTU: n.MTU, Addrs: b.PeerAddrs}}
+	for _, host := range b.HostAddrs {
+		end.Routes = append(end.Routes, Hop{Dst: everything(host.Addr()), Via: host.Addr()})
+	}
+	w.add(end)
 }
 
 // sandbox adds a task's legs. A leg whose network or gateway is not wished has
