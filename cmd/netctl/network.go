@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"strings"
 	"text/tabwriter"
@@ -112,7 +113,7 @@ func printBalancer(w io.Writer, b netview.Balancer) {
 		for _, s := range n.Services {
 			front := s.Addr.String()
 			if s.Port != 0 {
-				front = fmt.Sprintf("%s:%d/%s", s.Addr, s.Port, s.Protocol)
+				front = s.Front.String()
 			}
 			if len(s.Backends) == 0 {
 				row(w, n.Of, s.Name, front, s.Algorithm, "none: refused", "", "")
@@ -124,7 +125,7 @@ func printBalancer(w io.Writer, b netview.Balancer) {
 				}
 				addr := back.Addr.String()
 				if back.Port != 0 {
-					addr = fmt.Sprintf("%s:%d", back.Addr, back.Port)
+					addr = netip.AddrPortFrom(back.Addr, back.Port).String()
 				}
 				row(w, n.Of, s.Name, front, s.Algorithm, addr, weight, back.Task)
 			}

@@ -58,6 +58,9 @@ type Config struct {
 	NodeID, Hostname string
 	// VTEP is the address other nodes reach this node's endpoints at.
 	VTEP netip.Addr
+	// Addresses are those of a network that the node can give to a task; all when
+	// it is nil.
+	Addresses func([]netip.Prefix) []netip.Prefix
 	// Dir is the agent's own directory: assignments, and one directory a task.
 	Dir string
 	// VolumeDir holds the node's named volumes.

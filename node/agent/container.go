@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -161,14 +162,14 @@ func (x *expander) context() any {
 }
 
 // hostsFile is the task's /etc/hosts.
-func hostsFile(t *api.Task, hostname string) string {
+func (w *worker) hostsFile(t *api.Task, hostname string) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 	for _, a := range t.NetworksAttachments {
 		if a.Network.Spec.Ingress {
 			continue
 		}
-		for _, p := range a.Addresses {
+		for _, p := range w.a.addresses(a) {
 			fmt.Fprintf(&b, "%s\t%s\n", p.Addr(), hostname)
 		}
 	}
@@ -190,7 +191,7 @@ func (w *worker) endpoint(t *api.Task) endpoint.Value {
 	}
 	for _, a := range t.NetworksAttachments {
 		at := endpoint.Attachment{NetworkID: a.Network.ID, Aliases: aliases(t, a.Network)}
-		for _, p := range a.Addresses {
+		for _, p := range w.a.addresses(a) {
 			at.Addrs = append(at.Addrs, p.Addr())
 		}
 		if len(at.Addrs) > 0 {
@@ -199,6 +200,14 @@ func (w *worker) endpoint(t *api.Task) endpoint.Value {
 		}
 	}
 	return v
+}
+
+// addresses are those of an attachment that the node can give to a task.
+func (a *Agent) addresses(at swarm.NetworkAttachment) []netip.Prefix {
+	if a.cfg.Addresses == nil {
+		return at.Addresses
+	}
+	return a.cfg.Addresses(at.Addresses)
 }
 
 func aliases(t *api.Task, n swarm.Network) []string {

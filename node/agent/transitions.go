@@ -352,7 +352,7 @@ func (w *worker) files(t *api.Task, hostname string) (resolv, hosts, name string
 		return path
 	}
 	resolv = write("resolv.conf", w.a.cfg.ResolvConf(t))
-	hosts = write("hosts", hostsFile(t, hostname))
+	hosts = write("hosts", w.hostsFile(t, hostname))
 	name = write("hostname", hostname+"\n")
 	return resolv, hosts, name, err
 }

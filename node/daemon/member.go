@@ -221,7 +221,7 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 		return err
 	}
 	a, err := agent.New(agent.Config{
-		NodeID: m.state.NodeID, Hostname: m.d.cfg.Hostname, VTEP: dataPath,
+		NodeID: m.state.NodeID, Hostname: m.d.cfg.Hostname, VTEP: dataPath, Addresses: n.self.Addresses,
 		Dir: m.d.path("agent"), VolumeDir: m.d.path("volumes"), Runtime: m.d.runtime,
 		Network: n.fabric, Endpoints: &publisher{n.table, n.gossip, n.fabric.Trigger, m.d.metrics.Settled},
 		Changed: n.fabric.Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,

@@ -121,9 +121,10 @@ func (n *overlayMember) setSelf(m *member, cluster *api.Cluster, self *api.Node,
 	if self.Number == 0 {
 		return fmt.Errorf("the managers gave this node no number")
 	}
+	none, noneOutside := m.d.noIPv6()
 	n.self = plan.Self{
 		ID: m.state.NodeID, Number: self.Number, VTEP: dataPath, Port: uint16(cluster.DataPathPort),
-		NamespaceDir: dir, Probes: true, HidesClients: m.d.hides != nil,
+		NamespaceDir: dir, Probes: true, HidesClients: m.d.hides != nil, NoIPv6: none, NoIPv6Outside: noneOutside,
 	}
 	return nil
 }
@@ -154,10 +155,9 @@ func (n *overlayMember) admit(nodeID string) error {
 
 // publishSelf writes the node's own record: where its routing mesh answers.
 func (n *overlayMember) publishSelf() {
-	addr := plan.BalancerAddr(n.self.Number).Addr()
 	v := endpoint.Value{State: endpoint.Ready, Hostname: n.d.cfg.Hostname, VTEP: n.self.VTEP, HidesClients: n.self.HidesClients}
-	if id := n.ingressID(); id != "" {
-		v.Attachments = []endpoint.Attachment{{NetworkID: id, MAC: plan.MAC(addr), Addrs: []netip.Addr{addr}}}
+	if ingress := n.ingress(); ingress != nil {
+		v.Attachments = []endpoint.Attachment{n.self.MeshAttachment(ingress)}
 	}
 	before := n.table.At()
 	if r := n.table.Set(endpoint.NodeKey, v); before.Before(r.At()) {
@@ -165,17 +165,17 @@ func (n *overlayMember) publishSelf() {
 	}
 }
 
-func (n *overlayMember) ingressID() string {
+func (n *overlayMember) ingress() *api.Network {
 	a := n.assigned.Load()
 	if a == nil {
-		return ""
+		return nil
 	}
 	for _, net := range a.Assigned().Networks {
 		if net.Spec.Ingress && !net.Removed {
-			return net.ID
+			return net
 		}
 	}
-	return ""
+	return nil
 }
 
 // revision is that of the newest assignment, 0 before the first.

@@ -161,6 +161,9 @@ func (f *Fabric) NamespacePath(taskID string) string {
 // Attach makes the task's namespace, wires it and waits until it is right.
 func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
 	path := f.NamespacePath(t.ID)
+	if err := f.cfg.Self.Wires(t); err != nil {
+		return "", err
+	}
 	if !f.cfg.Namespaces.Exists(path) {
 		if err := f.cfg.Namespaces.Create(path); err != nil {
 			return "", err
@@ -278,17 +281,26 @@ func (f *Fabric) Accepts(ctx context.Context, t *api.Task, ports []uint16) bool 
 }
 
 // listenAddr is where a task is asked whether it listens: its last IPv4 address,
-// for a process may listen on some of its addresses only, and hardly on IPv6 alone.
+// for a process may listen on some of its addresses only, and hardly on IPv6
+// alone; its last one of IPv6 where it has no other.
 func listenAddr(t *api.Task) netip.Addr {
-	addr := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	var four, six netip.Addr
 	for _, a := range t.NetworksAttachments {
 		for _, p := range a.Addresses {
 			if p.Addr().Is4() {
-				addr = p.Addr()
+				four = p.Addr()
+			} else {
+				six = p.Addr()
 			}
 		}
 	}
-	return addr
+	switch {
+	case four.IsValid():
+		return four
+	case six.IsValid():
+		return six
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
 // input gathers what the plan depends on.

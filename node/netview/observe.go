@@ -30,7 +30,7 @@ func (s *Sources) observe() (observed, error) {
 			return o, fmt.Errorf("addresses of %s: %w", l.Name, err)
 		}
 		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && (p.Addr().Is4() || !p.Addr().IsLinkLocalUnicast()) {
 				o.addrs[l.Name] = append(o.addrs[l.Name], p)
 			}
 		}

@@ -83,12 +83,23 @@ func (b *worldBuilder) self() {
 }
 
 // defaultRoute lets packets for the world leave by a link that can carry them.
-func defaultRoute(link string, addrs []netip.Prefix) []trace.Route {
+func defaultRoute(link string, addrs []netip.Prefix) (out []trace.Route) {
 	if link == plan.GatewayBridge || slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().IsLoopback() || p.Addr().IsLinkLocalUnicast() }) {
 		return nil
 	}
-	return []trace.Route{{Dest: netip.MustParsePrefix("0.0.0.0/0"), Link: link}}
+	for _, everywhere := range []netip.Prefix{everywhere4, everywhere6} {
+		if slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().Is4() == everywhere.Addr().Is4() }) {
+			out = append(out, trace.Route{Dest: everywhere, Link: link})
+		}
+	}
+	return out
 }
+
+// The destinations of default routes.
+var (
+	everywhere4 = netip.MustParsePrefix("0.0.0.0/0")
+	everywhere6 = netip.MustParsePrefix("::/0")
+)
 
 func (b *worldBuilder) ingressNamespace() string {
 	for _, n := range b.wish.Overlay.Networks {
@@ -104,7 +115,7 @@ func (b *worldBuilder) joinMesh(host *trace.Namespace, path string) {
 	for _, n := range b.wish.Overlay.Networks {
 		if n.Balancer != nil && path != "" {
 			host.Interfaces = append(host.Interfaces, trace.Interface{
-				Name: "mesh", Addrs: []netip.Prefix{n.Balancer.HostAddr}, Peer: path, HasPeer: true,
+				Name: "mesh", Addrs: n.Balancer.HostAddrs, Peer: path, HasPeer: true,
 			})
 		}
 	}
@@ -116,14 +127,24 @@ func (b *worldBuilder) meshNamespace(node, path string, n vxlan.Network, own []n
 		Node: node, Path: path, Name: "routing mesh", Balance: b.balance[n.Namespace], Balancer: b.s.Balancer.Name(), Listens: []trace.Listen{},
 		Interfaces: []trace.Interface{
 			{Name: "br0", Addrs: own, Network: n.ID},
-			{Name: "lb0", Addrs: []netip.Prefix{n.Balancer.PeerAddr}, Peer: "", HasPeer: true},
+			{Name: "lb0", Addrs: n.Balancer.PeerAddrs, Peer: "", HasPeer: true},
 		},
-		Routes: []trace.Route{{Dest: netip.MustParsePrefix("0.0.0.0/0"), Link: "lb0", Via: n.Balancer.HostAddr.Addr()}},
+	}
+	for _, host := range n.Balancer.HostAddrs {
+		ns.Routes = append(ns.Routes, trace.Route{Dest: defaultOf(host.Addr()), Link: "lb0", Via: host.Addr()})
 	}
 	for _, subnet := range n.Subnets {
 		ns.Routes = append(ns.Routes, trace.Route{Dest: subnet, Link: "br0"})
 	}
 	return ns
+}
+
+// defaultOf is the destination of a default route of the address's family.
+func defaultOf(a netip.Addr) netip.Prefix {
+	if a.Is4() {
+		return everywhere4
+	}
+	return everywhere6
 }
 
 // addNetwork adds one of this node's overlay networks and its entries.
@@ -233,7 +254,7 @@ func (b *worldBuilder) meshForwards() []lb.Forward {
 	var out []lb.Forward
 	for _, f := range b.translation[""].Forwards {
 		for _, n := range b.wish.Overlay.Networks {
-			if n.Balancer != nil && n.Balancer.PeerAddr.Addr() == f.To.Addr() {
+			if n.Balancer != nil && slices.ContainsFunc(n.Balancer.PeerAddrs, func(p netip.Prefix) bool { return p.Addr() == f.To.Addr() }) {
 				out = append(out, f)
 			}
 		}

@@ -62,12 +62,29 @@ func (c *compiler) balancers() []lb.Desired {
 func (c *compiler) meshBalancer() lb.Desired {
 	d := lb.Desired{Namespace: c.in.Self.NamespacePath(c.ingress.ID), MasqueradeFrom: c.masqueradeFrom()}
 	for _, p := range c.mesh {
-		at := lb.Front{Addr: meshPeer.Addr(), Port: uint16(p.port.PublishedPort), Protocol: lb.Protocol(p.port.Protocol)}
-		s := c.balanced(p.service, at, c.ingress.ID, uint16(p.port.TargetPort))
-		s.Masquerade = c.policy(p.service).HideClients
-		d.Services = append(d.Services, s)
+		for _, peer := range c.meshPeers() {
+			at := lb.Front{Addr: peer, Port: uint16(p.port.PublishedPort), Protocol: lb.Protocol(p.port.Protocol)}
+			s := c.balanced(p.service, at, c.ingress.ID, uint16(p.port.TargetPort))
+			s.Masquerade = c.policy(p.service).HideClients
+			d.Services = append(d.Services, s)
+		}
 	}
 	return d
+}
+
+// mesh6 says whether this node takes connections to published ports over IPv6.
+func (c *compiler) mesh6() bool { return has6(c.ingress) && c.in.Self.routes6() }
+
+// meshPeers are the addresses that the host sends published ports to, one for
+// each family of the mesh.
+func (c *compiler) meshPeers() (out []netip.Addr) {
+	if has4(c.ingress) {
+		out = append(out, meshPeer.Addr())
+	}
+	if c.mesh6() {
+		out = append(out, meshPeer6.Addr())
+	}
+	return out
 }
 
 // masqueradeFrom lists the clients of published ports that must be hidden: those
@@ -75,9 +92,12 @@ func (c *compiler) meshBalancer() lb.Desired {
 // back to; everyone while some node's tasks cannot answer by the entry node.
 func (c *compiler) masqueradeFrom() []netip.Prefix {
 	if c.hides {
-		return []netip.Prefix{everywhere, netip.MustParsePrefix("::/0")}
+		return []netip.Prefix{everywhere, everywhere6}
 	}
 	out := append(c.direct(), meshHost.Masked(), GatewayPrefix.Masked())
+	if c.mesh6() {
+		out = append(out, meshHost6.Masked(), GatewayPrefix6.Masked())
+	}
 	slices.SortFunc(out, netip.Prefix.Compare)
 	return slices.Compact(out)
 }
@@ -85,10 +105,11 @@ func (c *compiler) masqueradeFrom() []netip.Prefix {
 // direct are the sources that a task answers on the ingress network itself.
 func (c *compiler) direct() []netip.Prefix {
 	out := []netip.Prefix{balancerPrefix}
+	if has6(c.ingress) {
+		out = append(out, balancerPrefix6)
+	}
 	for _, s := range subnets(c.ingress) {
-		if s.Addr().Is4() {
-			out = append(out, s.Masked())
-		}
+		out = append(out, s.Masked())
 	}
 	slices.SortFunc(out, netip.Prefix.Compare)
 	return out
@@ -102,7 +123,11 @@ func (c *compiler) returnPath(l Local) *lb.ReturnPath {
 	}
 	for _, leg := range c.sandbox(l).Interfaces {
 		if leg.NetworkID == c.ingress.ID {
-			return &lb.ReturnPath{Interface: leg.Name, Neighbors: balancerMAC, Direct: c.direct(), Mark: returnMark, Datagrams: l.Gateway.Addr()}
+			r := &lb.ReturnPath{Interface: leg.Name, Neighbors: balancerMAC, Direct: c.direct(), Mark: returnMark}
+			for _, p := range c.gateways(l) {
+				r.Datagrams = append(r.Datagrams, p.Addr())
+			}
+			return r
 		}
 	}
 	return nil
@@ -168,11 +193,13 @@ func (c *compiler) translations() []lb.Translation {
 func (c *compiler) hostTranslation() lb.Translation {
 	var t lb.Translation
 	for _, p := range c.mesh {
-		t.Forwards = append(t.Forwards, lb.Forward{
-			Protocol: lb.Protocol(p.port.Protocol), Port: uint16(p.port.PublishedPort),
-			To:   netip.AddrPortFrom(meshPeer.Addr(), uint16(p.port.PublishedPort)),
-			Name: p.service.Spec.Name,
-		})
+		for _, peer := range c.meshPeers() {
+			t.Forwards = append(t.Forwards, lb.Forward{
+				Protocol: lb.Protocol(p.port.Protocol), Port: uint16(p.port.PublishedPort),
+				To:   netip.AddrPortFrom(peer, uint16(p.port.PublishedPort)),
+				Name: p.service.Spec.Name,
+			})
+		}
 	}
 	gateway := false
 	for _, l := range c.in.Local {
@@ -182,19 +209,30 @@ func (c *compiler) hostTranslation() lb.Translation {
 		gateway = true
 		for _, p := range l.Task.Ports {
 			if l.Live && p.PublishMode == swarm.PortConfigPublishModeHost && p.PublishedPort != 0 {
-				t.Forwards = append(t.Forwards, lb.Forward{
-					Protocol: lb.Protocol(p.Protocol), Port: uint16(p.PublishedPort),
-					To:   netip.AddrPortFrom(l.Gateway.Addr(), uint16(p.TargetPort)),
-					Name: TaskName(l.Task),
-				})
+				t.Forwards = append(t.Forwards, c.toTask(l, p)...)
 			}
 		}
 	}
 	if gateway {
 		t.Masquerade = []lb.Egress{{Source: GatewayPrefix.Masked(), Bridge: GatewayBridge}}
 	}
+	if gateway && c.in.Self.routes6() {
+		t.Masquerade = append(t.Masquerade, lb.Egress{Source: GatewayPrefix6.Masked(), Bridge: GatewayBridge})
+	}
 	c.guard(&t)
 	return t
+}
+
+// toTask leads a port of the host to a task, in each family that both have.
+func (c *compiler) toTask(l Local, p swarm.PortConfig) (out []lb.Forward) {
+	for _, gateway := range c.gateways(l) {
+		out = append(out, lb.Forward{
+			Protocol: lb.Protocol(p.Protocol), Port: uint16(p.PublishedPort),
+			To:   netip.AddrPortFrom(gateway.Addr(), uint16(p.TargetPort)),
+			Name: TaskName(l.Task),
+		})
+	}
+	return out
 }
 
 // TaskName is the task's name without its id: web.3, or web.<node> for a global one.

@@ -19,13 +19,19 @@ func (s Self) OverlayMTU() int {
 }
 
 // networkMTU is the MTU of a network's interfaces: what its option says, or else
-// what the data path can carry.
+// what the data path can carry, but never less than IPv6 needs where it is used:
+// what is too large then crosses the data path in fragments.
 func (s Self) networkMTU(n *api.Network) int {
-	if mtu := n.MTU(); mtu != 0 {
-		return mtu
+	mtu := n.MTU()
+	switch {
+	case mtu != 0:
+	case n.Encrypted():
+		mtu = s.encryptedMTU()
+	default:
+		mtu = s.OverlayMTU()
 	}
-	if n.Encrypted() {
-		return s.encryptedMTU()
+	if has6(n) {
+		mtu = max(mtu, api.MinMTUIPv6)
 	}
-	return s.OverlayMTU()
+	return mtu
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"shoal/control/api"
 	"shoal/overlay/vxlan"
@@ -83,8 +84,11 @@ func (c *compiler) overlay() vxlan.Desired {
 	for _, l := range c.in.Local {
 		d.Sandboxes = append(d.Sandboxes, c.sandbox(l))
 		if l.Gateway.IsValid() {
-			d.Gateway = &vxlan.Gateway{Name: GatewayBridge, Addr: GatewayPrefix, MTU: c.in.Self.GatewayMTU}
+			d.Gateway = &vxlan.Gateway{Name: GatewayBridge, Addrs: []netip.Prefix{GatewayPrefix}, MTU: c.in.Self.GatewayMTU}
 		}
+	}
+	if d.Gateway != nil && c.in.Self.routes6() {
+		d.Gateway.Addrs = append(d.Gateway.Addrs, GatewayPrefix6)
 	}
 	return d
 }
@@ -100,9 +104,16 @@ func (c *compiler) network(n *api.Network) vxlan.Network {
 		out.Underlay, out.Local = self.VaultPath(), wireguard.Addr(self.Number)
 	}
 	if n == c.ingress {
-		addr := BalancerAddr(self.Number)
+		addrs := BalancerAddrs(self.Number)
 		out.Balancer = &vxlan.Balancer{
-			Addrs: []netip.Prefix{addr}, MAC: MAC(addr.Addr()), HostAddr: meshHost, PeerAddr: meshPeer,
+			Addrs: addrs[:1], MAC: MAC(addrs[0].Addr()), HostAddrs: []netip.Prefix{meshHost}, PeerAddrs: []netip.Prefix{meshPeer},
+		}
+		if has6(n) {
+			out.Balancer.Addrs = addrs
+		}
+		if c.mesh6() {
+			out.Balancer.HostAddrs = append(out.Balancer.HostAddrs, meshHost6)
+			out.Balancer.PeerAddrs = append(out.Balancer.PeerAddrs, meshPeer6)
 		}
 	}
 	for _, r := range c.remote[n.ID] {
@@ -133,29 +144,29 @@ func subnets(n *api.Network) []netip.Prefix {
 func (c *compiler) sandbox(l Local) vxlan.Sandbox {
 	s := vxlan.Sandbox{ID: l.Task.ID, Namespace: l.Namespace}
 	for _, a := range l.Task.NetworksAttachments {
-		n := c.networks[a.Network.ID]
-		if n == nil || n.VNI == 0 || len(a.Addresses) == 0 || c.blocked[n.ID] != "" {
+		n, addrs := c.networks[a.Network.ID], c.in.Self.Addresses(a.Addresses)
+		if n == nil || n.VNI == 0 || len(addrs) == 0 || c.blocked[n.ID] != "" {
 			continue
 		}
 		leg := vxlan.Interface{
 			Name: fmt.Sprintf("eth%d", len(s.Interfaces)), NetworkID: n.ID,
-			MAC: MAC(a.Addresses[0].Addr()), Addrs: a.Addresses, MTU: c.in.Self.networkMTU(n),
+			MAC: MAC(addrs[0].Addr()), Addrs: addrs, MTU: c.in.Self.networkMTU(n),
 		}
 		if n == c.ingress {
-			s.Routes = append(s.Routes, vxlan.Route{Dst: balancerPrefix, Interface: leg.Name})
-			c.addReturn(&s, &leg, l.Gateway.IsValid())
+			c.addReturn(&s, &leg, c.gateways(l))
 		}
 		s.Interfaces = append(s.Interfaces, leg)
 	}
-	if l.Gateway.IsValid() {
+	if gateways := c.gateways(l); len(gateways) > 0 {
 		leg := vxlan.Interface{
 			Name: fmt.Sprintf("eth%d", len(s.Interfaces)), MAC: MAC(l.Gateway.Addr()),
-			Addrs: []netip.Prefix{l.Gateway}, MTU: c.in.Self.GatewayMTU,
+			Addrs: gateways, MTU: c.in.Self.GatewayMTU,
 		}
 		s.Interfaces = append(s.Interfaces, leg)
-		s.Routes = append(s.Routes, vxlan.Route{
-			Dst: everywhere, Via: GatewayPrefix.Addr(), Interface: leg.Name,
-		})
+		s.Routes = append(s.Routes, vxlan.Route{Dst: everywhere, Via: GatewayPrefix.Addr(), Interface: leg.Name})
+		if len(gateways) > 1 {
+			s.Routes = append(s.Routes, vxlan.Route{Dst: everywhere6, Via: GatewayPrefix6.Addr(), Interface: leg.Name})
+		}
 	}
 	return s
 }
@@ -163,17 +174,39 @@ func (c *compiler) sandbox(l Local) vxlan.Sandbox {
 // everywhere is the destination of a default route.
 var everywhere = netip.MustParsePrefix("0.0.0.0/0")
 
-// addReturn leads marked replies out of the ingress leg. A task without any way
-// to the outside gets a default route there too, since the kernel looks for a
-// route before a reply has its mark; the return path lets nothing else out.
-func (c *compiler) addReturn(s *vxlan.Sandbox, leg *vxlan.Interface, gateway bool) {
-	if c.in.Self.HidesClients {
-		return
-	}
-	leg.Neighbors = []vxlan.Neighbor{{Addr: returnVia, MAC: MAC(returnVia)}}
-	s.Rules = []vxlan.Rule{{Mark: returnMark, Mask: returnMask, Table: returnTable}}
-	s.Routes = append(s.Routes, vxlan.Route{Dst: everywhere, Via: returnVia, Interface: leg.Name, Table: returnTable})
-	if !gateway {
-		s.Routes = append(s.Routes, vxlan.Route{Dst: everywhere, Via: returnVia, Interface: leg.Name})
+// backwards is the way back of replies of one family: through a gateway that does
+// not exist, on the link that holds the balancers' prefix.
+type backwards struct {
+	six      bool
+	prefix   netip.Prefix
+	via      netip.Addr
+	anywhere netip.Prefix
+}
+
+var (
+	backwards4 = backwards{false, balancerPrefix, returnVia, everywhere}
+	backwards6 = backwards{true, balancerPrefix6, returnVia6, everywhere6}
+)
+
+// addReturn leads marked replies out of the ingress leg, in each family that it
+// has. A task without any way to the outside gets a default route there too, since
+// the kernel looks for a route before a reply has its mark; the return path lets
+// nothing else out.
+func (c *compiler) addReturn(s *vxlan.Sandbox, leg *vxlan.Interface, gateways []netip.Prefix) {
+	for _, way := range []backwards{backwards4, backwards6} {
+		same := func(p netip.Prefix) bool { return p.Addr().Is6() == way.six }
+		if !slices.ContainsFunc(leg.Addrs, same) {
+			continue
+		}
+		s.Routes = append(s.Routes, vxlan.Route{Dst: way.prefix, Interface: leg.Name})
+		if c.in.Self.HidesClients {
+			continue
+		}
+		leg.Neighbors = append(leg.Neighbors, vxlan.Neighbor{Addr: way.via, MAC: MAC(returnVia)})
+		s.Rules = append(s.Rules, vxlan.Rule{Mark: returnMark, Mask: returnMask, Table: returnTable, Six: way.six})
+		s.Routes = append(s.Routes, vxlan.Route{Dst: way.anywhere, Via: way.via, Interface: leg.Name, Table: returnTable})
+		if !slices.ContainsFunc(gateways, same) {
+			s.Routes = append(s.Routes, vxlan.Route{Dst: way.anywhere, Via: way.via, Interface: leg.Name})
+		}
 	}
 }

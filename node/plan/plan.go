@@ -55,6 +55,10 @@ type Self struct {
 	GatewayMTU int
 	// HidesClients says that the node's kernel cannot carry out a return path.
 	HidesClients bool
+	// NoIPv6 says why the node's tasks have no IPv6 at all, NoIPv6Outside why they
+	// have none but inside of their networks: the node's own namespace carries
+	// none. Both are "" where nothing is in the way.
+	NoIPv6, NoIPv6Outside string
 }
 
 // Local is a task of this node that has a network namespace.
@@ -134,6 +138,9 @@ type front struct {
 }
 
 func newCompiler(in Input) *compiler {
+	if in.Self.NoIPv6 != "" {
+		in = withoutIPv6(in)
+	}
 	c := &compiler{
 		in: in, networks: map[string]*api.Network{}, nodes: map[string]*api.Node{}, policies: map[string]api.Policy{}, dead: map[string]bool{}, remote: map[string][]spot{},
 		spots: map[place][]spot{}, attached: map[string][]attached{}, fronts: map[string][]front{},

@@ -227,22 +227,23 @@ func TestSandbox(t *testing.T) {
 			{Name: "eth0", NetworkID: "ingress", MAC: "02:42:0a:00:00:09", Addrs: prefixes("10.0.0.9/24"), MTU: 1450,
 				Neighbors: []vxlan.Neighbor{{Addr: netip.MustParseAddr("169.254.64.0"), MAC: "02:42:a9:fe:40:00"}}},
 			{Name: "eth1", NetworkID: "net", MAC: "02:42:0a:00:01:09", Addrs: prefixes("10.0.1.9/24"), MTU: 1450},
-			{Name: "eth2", MAC: "02:42:ac:12:00:05", Addrs: prefixes("172.18.0.5/16"), MTU: 1500},
+			{Name: "eth2", MAC: "02:42:ac:12:00:05", Addrs: prefixes("172.18.0.5/16", "fd53:686f:616c:1::ac12:5/64"), MTU: 1500},
 		},
 		Routes: []vxlan.Route{
 			{Dst: netip.MustParsePrefix("169.254.64.0/18"), Interface: "eth0"},
 			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("169.254.64.0"), Interface: "eth0", Table: 8300},
 			{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("172.18.0.1"), Interface: "eth2"},
+			{Dst: netip.MustParsePrefix("::/0"), Via: netip.MustParseAddr("fd53:686f:616c:1::1"), Interface: "eth2"},
 		},
 		Rules: []vxlan.Rule{{Mark: 0x50ea0000, Mask: 0xffff0000, Table: 8300}}}
 	out := Compile(in)
 	if !reflect.DeepEqual(out.Overlay.Sandboxes, []vxlan.Sandbox{want}) {
 		t.Errorf("got  %+v\nwant %+v", out.Overlay.Sandboxes, want)
 	}
-	if g := out.Overlay.Gateway; g == nil || g.Addr != GatewayPrefix || g.MTU != 1500 {
+	if g := out.Overlay.Gateway; g == nil || !slices.Equal(g.Addrs, []netip.Prefix{GatewayPrefix, GatewayPrefix6}) || g.MTU != 1500 {
 		t.Errorf("gateway is %+v", g)
 	}
-	if m := out.Translations[0].Masquerade; len(m) != 1 || m[0].Bridge != GatewayBridge {
+	if m := out.Translations[0].Masquerade; len(m) != 2 || m[0].Bridge != GatewayBridge {
 		t.Errorf("egress is %+v", m)
 	}
 }
@@ -267,7 +268,8 @@ func TestPortsOfTheHost(t *testing.T) {
 		in.Local = []Local{l}
 		var want []lb.Forward
 		if live {
-			want = []lb.Forward{{Protocol: lb.UDP, Port: 5353, To: netip.MustParseAddrPort("172.18.0.5:53"), Name: "cli.1"}}
+			want = []lb.Forward{{Protocol: lb.UDP, Port: 5353, To: netip.MustParseAddrPort("172.18.0.5:53"), Name: "cli.1"},
+				{Protocol: lb.UDP, Port: 5353, To: netip.MustParseAddrPort("[fd53:686f:616c:1::ac12:5]:53"), Name: "cli.1"}}
 		}
 		if got := Compile(in).Translations[0].Forwards; !reflect.DeepEqual(got, want) {
 			t.Errorf("live %v: forwards %+v, want %+v", live, got, want)
@@ -336,7 +338,11 @@ func TestClientsOfTheMesh(t *testing.T) {
 		r.Value.HidesClients = hides
 		return r
 	}
-	path := func(datagrams netip.Addr) *lb.ReturnPath {
+	path := func(gateway netip.Prefix) *lb.ReturnPath {
+		var datagrams []netip.Addr
+		if gateway.IsValid() {
+			datagrams = []netip.Addr{gateway.Addr(), Gateway6(gateway).Addr()}
+		}
 		return &lb.ReturnPath{Interface: "eth1", Neighbors: [4]byte{0x02, 0x42, 0xa9, 0xfe}, Direct: inside, Mark: 0x50ea0000, Datagrams: datagrams}
 	}
 	tests := []struct {
@@ -347,15 +353,15 @@ func TestClientsOfTheMesh(t *testing.T) {
 		answers  *lb.ReturnPath
 		defaults int // default routes of the main table
 	}{
-		{"plain", func(*Input) {}, hidden, false, path(gateway.Addr()), 1},
-		{"the service asks for it", func(in *Input) { in.Services[0].Spec.Labels = map[string]string{api.LabelSource: "nat"} }, hidden, true, path(gateway.Addr()), 1},
-		{"a task without a way out", func(in *Input) { in.Local[0].Gateway = netip.Prefix{} }, hidden, false, path(netip.Addr{}), 1},
+		{"plain", func(*Input) {}, hidden, false, path(gateway), 1},
+		{"the service asks for it", func(in *Input) { in.Services[0].Spec.Labels = map[string]string{api.LabelSource: "nat"} }, hidden, true, path(gateway), 1},
+		{"a task without a way out", func(in *Input) { in.Local[0].Gateway = netip.Prefix{} }, hidden, false, path(netip.Prefix{}), 1},
 		{"this kernel cannot", func(in *Input) { in.Self.HidesClients = true }, everyone, false, nil, 1},
-		{"another's kernel cannot", func(in *Input) { in.Records = append(in.Records, node(true)) }, everyone, false, path(gateway.Addr()), 1},
-		{"another's can", func(in *Input) { in.Records = append(in.Records, node(false)) }, hidden, false, path(gateway.Addr()), 1},
+		{"another's kernel cannot", func(in *Input) { in.Records = append(in.Records, node(true)) }, everyone, false, path(gateway), 1},
+		{"another's can", func(in *Input) { in.Records = append(in.Records, node(false)) }, hidden, false, path(gateway), 1},
 		{"another's cannot, but it is down", func(in *Input) {
 			in.Records, in.Nodes = append(in.Records, node(true)), []*api.Node{nodeIn("n2", swarm.NodeStateDown)}
-		}, hidden, false, path(gateway.Addr()), 1},
+		}, hidden, false, path(gateway), 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -376,7 +382,7 @@ func TestClientsOfTheMesh(t *testing.T) {
 			}
 			s, main := out.Overlay.Sandboxes[0], 0
 			for _, r := range s.Routes {
-				if r.Dst.Bits() == 0 && r.Table == 0 {
+				if r.Dst == everywhere && r.Table == 0 {
 					main++
 				}
 			}
