@@ -33,7 +33,7 @@ import (
 // TestSource is about what a task sees of a client of a published port, and which
 // way the reply takes. It has a lab of its own.
 func TestSource(t *testing.T) {
-	l := labtest.Up(t, lab.Config{Dir: "/run/shoal-mesh", Prefix: "smesh", Subnet: "10.81.0.0/24"}, "whoami.tar")
+	l := labtest.Up(t, lab.Config{Dir: "/run/shoal-source", Prefix: "ssrc", Subnet: "10.81.0.0/24"}, "whoami.tar")
 	for _, test := range []struct {
 		name string
 		run  func(*world)
@@ -155,16 +155,19 @@ func sourceKept(w *world) {
 	}
 	for _, how := range []question{askKept, askKeptUDP} {
 		w.answered(how, w.lab.Hosts(), 8211, 30, "task", names)
+		w.answered(how, six(w.lab.Hosts()), 8211, 30, "task", names)
 	}
 	w.undrifted()
 }
 
 // counters is a table that counts what leaves a host for the client in the clear.
 const counters = `
-table inet smesh_count {
+table inet ssrc_count {
+	counter seen {}
 	chain out {
 		type filter hook postrouting priority 300
-		ip daddr %s tcp sport 8213 counter
+		ip daddr %s tcp sport 8213 counter name seen
+		ip6 daddr %s tcp sport 8213 counter name seen
 	}
 }
 `
@@ -172,15 +175,32 @@ table inet smesh_count {
 // clear returns how many packets of the port left the host for the client as they are.
 func (w *world) clear(h lab.Host) int {
 	w.Helper()
-	out, err := h.Command(w.Context(), "nft", "list", "table", "inet", "smesh_count").CombinedOutput()
+	out, err := h.Command(w.Context(), "nft", "list", "table", "inet", "ssrc_count").CombinedOutput()
 	if err != nil {
 		w.Fatalf("%v: %s", err, out)
 	}
-	_, after, _ := strings.Cut(string(out), "counter packets ")
+	_, after, _ := strings.Cut(string(out), "packets ")
 	number, _, _ := strings.Cut(after, " ")
 	n, err := strconv.Atoi(number)
 	w.must(err)
 	return n
+}
+
+// quiet waits until the last packets of closed connections have left.
+func (w *world) quiet() {
+	w.Helper()
+	last := -1
+	w.eventually(5*time.Second, "no more packets leave", func() error {
+		before := last
+		last = 0
+		for _, h := range w.lab.Hosts() {
+			last += w.clear(h)
+		}
+		if last != before {
+			return fmt.Errorf("%d packets, before %d", last, before)
+		}
+		return nil
+	})
 }
 
 // replyByEntry: what a task on another host answers leaves by the host that the
@@ -189,32 +209,35 @@ func replyByEntry(w *world) {
 	w.start("entry", 1, published(8213, network.TCP), on("h2"))
 	for _, h := range w.lab.Hosts() {
 		cmd := h.Command(w.Context(), "nft", "-f", "-")
-		cmd.Stdin = strings.NewReader(fmt.Sprintf(counters, w.lab.Outside()))
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(counters, w.lab.Outside(), w.lab.Outside6()))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			w.Fatalf("%v: %s", err, out)
 		}
 		defer func() {
-			if out, err := h.Command(context.Background(), "nft", "delete", "table", "inet", "smesh_count").CombinedOutput(); err != nil {
+			if out, err := h.Command(context.Background(), "nft", "delete", "table", "inet", "ssrc_count").CombinedOutput(); err != nil {
 				w.Errorf("%v: %s", err, out)
 			}
 		}()
 	}
-	for _, entry := range w.lab.Hosts() {
+	entries := append(w.lab.Hosts(), six(w.lab.Hosts())...)
+	for _, entry := range entries {
 		w.answered(askKept, []lab.Host{entry}, 8213, 5, "node", []string{"h2"})
 	}
-	for _, entry := range w.lab.Hosts() {
+	for _, entry := range entries {
 		before := map[string]int{}
+		w.quiet()
 		for _, h := range w.lab.Hosts() {
 			before[h.Name] = w.clear(h)
 		}
 		if _, err := answers(askKept, entry, 8213, 20, "node"); err != nil {
 			w.Error(err)
 		}
+		w.quiet()
 		for _, h := range w.lab.Hosts() {
 			if n := w.clear(h) - before[h.Name]; n > 0 != (h.Name == entry.Name) {
-				w.Errorf("entered by %s: %d packets to the client left %s", entry.Name, n, h.Name)
+				w.Errorf("entered by %s (%s): %d packets to the client left %s", entry.Name, entry.Address, n, h.Name)
 			} else {
-				w.Logf("entered by %s, task on h2: %d packets to the client left %s", entry.Name, n, h.Name)
+				w.Logf("entered by %s (%s), task on h2: %d packets to the client left %s", entry.Name, entry.Address, n, h.Name)
 			}
 		}
 	}
@@ -225,13 +248,17 @@ func replyByEntry(w *world) {
 // address stays the client's.
 func onePortManyHosts(w *world) {
 	w.start("many", 1, published(8215, network.TCP), on("h1"))
-	w.answered(askKept, w.lab.Hosts(), 8215, 3, "node", []string{"h1"})
-	for round := range 5 {
-		from := netip.AddrPortFrom(w.lab.Outside(), uint16(45000+round%2))
+	hosts, outside := w.lab.Hosts(), w.lab.Outside()
+	w.answered(askKept, append(hosts, six(hosts)...), 8215, 3, "node", []string{"h1"})
+	for round := range 8 {
+		if round == 4 {
+			hosts, outside = six(hosts), w.lab.Outside6()
+		}
+		from := netip.AddrPortFrom(outside, uint16(45000+round%2))
 		var open []*caller
 		var seen []string
 		for range 2 {
-			for _, h := range w.lab.Hosts() {
+			for _, h := range hosts {
 				began := time.Now()
 				c, err := dialFrom("tcp", h, 8215, from)
 				if errors.Is(err, errInUse) {
@@ -252,14 +279,14 @@ func onePortManyHosts(w *world) {
 				w.Fatalf("round %d, connection %d: %v", round, i, err)
 			}
 			client, err := netip.ParseAddrPort(r["client"])
-			if err != nil || client.Addr() != w.lab.Outside() {
+			if err != nil || client.Addr() != outside {
 				w.Errorf("the task saw %s (%v)", r["client"], err)
 			}
 			if i < len(open) {
 				seen = append(seen, r["client"])
 			}
 		}
-		if !slices.Contains(seen, from.String()) && round == 0 {
+		if !slices.Contains(seen, from.String()) && round%4 == 0 {
 			w.Errorf("nobody kept the port: %v", seen)
 		}
 		w.Logf("port %d towards %d hosts: the task saw %v", from.Port(), len(open), seen)
@@ -342,16 +369,16 @@ func sourceHidden(w *world) {
 	w.start("natted", 2, published(8221, network.TCP), nat)
 	hidden := func(h lab.Host, port int) (reply, error) {
 		r, _, err := askFrom("tcp", h, port, netip.AddrPort{})
-		if err == nil && !strings.HasPrefix(r["client"], "169.254.") {
+		if err == nil && !strings.HasPrefix(r["client"], "169.254.") && !strings.HasPrefix(r["client"], "[fd53:686f:616c:2::") {
 			err = fmt.Errorf("%s saw %s", r["task"], r["client"])
 		}
 		return r, err
 	}
-	w.answered(hidden, w.lab.Hosts(), 8221, 10, "task", []string{"natted.1", "natted.2"})
+	w.answered(hidden, append(w.lab.Hosts(), six(w.lab.Hosts())...), 8221, 10, "task", []string{"natted.1", "natted.2"})
 	tasks := w.web("open", 8223)
 	for i, task := range tasks {
 		h := w.host(i%len(w.lab.Hosts()) + 1)
-		for _, h := range []lab.Host{h, w.host(1)} {
+		for _, h := range []lab.Host{h, w.host(1), six([]lab.Host{h})[0]} {
 			w.eventually(10*time.Second, "a task asks a host's published port", func() error {
 				out, err := inside(task, "get", "-n", "6", "http://"+target(h, 8223)+"/")
 				if n := strings.Count(out, "client="); err == nil && n != 6 {
@@ -362,17 +389,19 @@ func sourceHidden(w *world) {
 		}
 	}
 	for _, h := range w.lab.Hosts() {
-		seen := map[string]bool{}
-		for range 6 {
-			out, err := h.Command(w.Context(), "curl", "-s", "-m", fmt.Sprint(labtest.Within(5*time.Second).Seconds()), "http://127.0.0.1:8223/").Output()
-			r, parseErr := parse(string(out))
-			if err != nil || parseErr != nil {
-				w.Fatalf("localhost of %s: %v, %v", h.Name, err, parseErr)
+		for _, localhost := range []string{"127.0.0.1", "[::1]"} {
+			seen := map[string]bool{}
+			for range 6 {
+				out, err := h.Command(w.Context(), "curl", "-s", "-m", fmt.Sprint(labtest.Within(5*time.Second).Seconds()), "http://"+localhost+":8223/").Output()
+				r, parseErr := parse(string(out))
+				if err != nil || parseErr != nil {
+					w.Fatalf("%s of %s: %v, %v", localhost, h.Name, err, parseErr)
+				}
+				seen[r["task"]] = true
 			}
-			seen[r["task"]] = true
-		}
-		if len(seen) != len(tasks) {
-			w.Errorf("localhost of %s was answered by %v", h.Name, slices.Collect(maps.Keys(seen)))
+			if len(seen) != len(tasks) {
+				w.Errorf("%s of %s was answered by %v", localhost, h.Name, slices.Collect(maps.Keys(seen)))
+			}
 		}
 	}
 }
@@ -381,7 +410,7 @@ func sourceHidden(w *world) {
 // published port all the same, and still has no way out of its own.
 func internalOnly(w *world) {
 	var made struct{ Id string }
-	w.must(w.call(http.MethodPost, "/networks/create", network.CreateRequest{Name: "closed", Driver: "overlay", Internal: true}, &made))
+	w.must(w.call(http.MethodPost, "/networks/create", network.CreateRequest{Name: "closed", Driver: "overlay", Internal: true, EnableIPv6: new(true)}, &made))
 	w.networks = append(w.networks, made.Id)
 	tasks := w.web("inner", 8225, attached(made.Id))
 	var names []string
@@ -390,16 +419,20 @@ func internalOnly(w *world) {
 	}
 	for _, how := range []question{askKept, askKeptUDP} {
 		w.answered(how, w.lab.Hosts(), 8225, 12, "task", names)
+		w.answered(how, six(w.lab.Hosts()), 8225, 12, "task", names)
 	}
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(w.Context(), labtest.Within(5*time.Second))
-	defer cancel()
-	c, err := netns.Dial(ctx, fmt.Sprintf("/proc/%d/ns/net", pid(tasks[0])), "tcp", w.lab.Outside().String()+":9")
-	if err == nil {
-		c.Close()
-	}
-	if err == nil || !strings.Contains(err.Error(), "unreachable") || time.Since(began) > labtest.Within(time.Second) {
-		w.Errorf("a task without a way out reached for the world: %v after %s", err, time.Since(began))
+	// Over IPv6 the kernel heeds the refusal of the second try, after a second.
+	for world, within := range map[netip.Addr]time.Duration{w.lab.Outside(): time.Second, w.lab.Outside6(): 3 * time.Second} {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(w.Context(), labtest.Within(5*time.Second))
+		defer cancel()
+		c, err := netns.Dial(ctx, fmt.Sprintf("/proc/%d/ns/net", pid(tasks[0])), "tcp", netip.AddrPortFrom(world, 9).String())
+		if err == nil {
+			c.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "unreachable") && !strings.Contains(err.Error(), "no route") || time.Since(began) > labtest.Within(within) {
+			w.Errorf("a task without a way out reached for the world: %v after %s", err, time.Since(began))
+		}
 	}
 	w.undrifted()
 }
@@ -411,6 +444,9 @@ func returnTrampled(w *world) {
 		w.Helper()
 		w.eventually(10*time.Second, "the mesh keeps the source after: "+after, func() error {
 			_, err := answers(askKept, w.host(1), 8227, 5, "node")
+			if err == nil {
+				_, err = answers(askKept, six(w.lab.Hosts())[0], 8227, 5, "node")
+			}
 			return err
 		})
 		w.undrifted()
@@ -420,6 +456,7 @@ func returnTrampled(w *world) {
 		"nft delete table inet shoal_return", "nft delete table netdev shoal_return", "nft flush chain inet shoal_return zone",
 		"nft flush chain netdev shoal_return address", "ip rule del pref 8300", "ip route flush table 8300",
 		"ip neigh del 169.254.64.0 dev eth0", "ip link set eth0 down",
+		"ip -6 rule del pref 8300", "ip -6 route flush table 8300", "ip neigh del fd53:686f:616c:2::ffff dev eth0", "ip -6 addr flush dev eth0 scope global",
 	} {
 		args := append([]string{"-t", strconv.Itoa(pid(task)), "-n"}, strings.Fields(damage)...)
 		if out, err := exec.CommandContext(w.Context(), "nsenter", args...).CombinedOutput(); err != nil {

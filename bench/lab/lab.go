@@ -41,6 +41,8 @@ type Config struct {
 	Prefix string
 	// Subnet is a /24; host N has its Nth address, the machine itself the 254th.
 	Subnet string
+	// Underlay6 makes the hosts speak with each other over IPv6.
+	Underlay6 bool
 	// Shoald is the daemon's program; "" makes a lab without daemons.
 	Shoald string
 	// DaemonFlags are put behind shoald's own.
@@ -70,6 +72,10 @@ type Host struct {
 	// containerd namespace.
 	Name, Namespace string
 	Address         netip.Addr
+	// Address6 is its IPv6 address; every lab has both.
+	Address6 netip.Addr
+	// Reached is the one that it speaks with the others by.
+	Reached netip.Addr
 	// Dir is its state, Socket its API.
 	Dir, Socket string
 }
@@ -146,7 +152,11 @@ func (l *Lab) Hosts() []Host {
 		dir := filepath.Join(l.cfg.Dir, name)
 		hosts[i] = Host{
 			Index: i + 1, Name: name, Namespace: l.cfg.Prefix + "-" + name, Address: l.address(i + 1),
-			Dir: dir, Socket: filepath.Join(dir, "shoal.sock"),
+			Address6: l.address6(i + 1), Dir: dir, Socket: filepath.Join(dir, "shoal.sock"),
+		}
+		hosts[i].Reached = hosts[i].Address
+		if l.cfg.Underlay6 {
+			hosts[i].Reached = hosts[i].Address6
 		}
 	}
 	return hosts
@@ -164,6 +174,9 @@ func (l *Lab) Host(name string) (Host, error) {
 // Outside is the machine's own address in the lab: of a client that is no host.
 func (l *Lab) Outside() netip.Addr { return l.address(outside) }
 
+// Outside6 is the machine's own IPv6 address in the lab.
+func (l *Lab) Outside6() netip.Addr { return l.address6(outside) }
+
 // Manager reports whether the host is one of the managers.
 func (h Host) Manager() bool { return h.Index <= Managers }
 
@@ -177,6 +190,12 @@ func (l *Lab) address(n int) netip.Addr {
 	octets := l.subnet.Addr().As4()
 	octets[3] = byte(n)
 	return netip.AddrFrom4(octets)
+}
+
+// address6 is made of the IPv4 one, so that labs beside each other differ.
+func (l *Lab) address6(n int) netip.Addr {
+	four := l.address(n).As4()
+	return netip.AddrFrom16([16]byte{0: 0xfd, 4: four[0], 5: four[1], 6: four[2], 15: four[3]})
 }
 
 // Up makes the lab and returns when every node is ready and every image is on

@@ -57,6 +57,7 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 			fmt.Sprintf("ip -n %s link add %s mtu 1500 type veth peer name eth0 mtu 1500 netns %s", lan, h.Name, h.Namespace),
 			fmt.Sprintf("ip -n %s link set %s master br0 up", lan, h.Name),
 			fmt.Sprintf("ip -n %s addr add %s/24 dev eth0", h.Namespace, h.Address),
+			fmt.Sprintf("ip -n %s addr add %s/64 dev eth0 nodad", h.Namespace, h.Address6),
 			"ip -n "+h.Namespace+" link set eth0 up",
 		)
 		if err != nil {
@@ -70,6 +71,7 @@ func (l *Lab) makeNetwork(ctx context.Context) error {
 		fmt.Sprintf("ip link add %s mtu 1500 type veth peer name root mtu 1500 netns %s", l.uplink(), lan),
 		"ip -n "+lan+" link set root master br0 up",
 		fmt.Sprintf("ip addr add %s/24 dev %s", l.Outside(), l.uplink()),
+		fmt.Sprintf("ip addr add %s/64 dev %s nodad", l.Outside6(), l.uplink()),
 		"ip link set "+l.uplink()+" up",
 	)
 }

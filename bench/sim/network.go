@@ -87,12 +87,11 @@ func (d *daemon) startNetwork(cluster *api.Cluster, self *api.Node, epoch uint64
 
 // publishSelf writes the node's own record.
 func (n *network) publishSelf() {
-	addr := plan.BalancerAddr(n.self.Number).Addr()
 	v := endpoint.Value{State: endpoint.Ready, Hostname: n.d.h.name, VTEP: n.self.VTEP}
 	if a := n.assigned.Load(); a != nil {
 		for _, net := range a.Assigned().Networks {
 			if net.Spec.Ingress {
-				v.Attachments = []endpoint.Attachment{{NetworkID: net.ID, MAC: plan.MAC(addr), Addrs: []netip.Addr{addr}}}
+				v.Attachments = []endpoint.Attachment{n.self.MeshAttachment(net)}
 			}
 		}
 	}

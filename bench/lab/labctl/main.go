@@ -124,10 +124,11 @@ func up(ctx context.Context, dir string, args []string) error {
 	more := flags.String("daemon-flags", "", "further flags of shoald, separated by blanks")
 	prefix := flags.String("prefix", lab.DefaultPrefix, "how the names of the namespaces begin")
 	subnet := flags.String("subnet", lab.DefaultSubnet, "a /24 for the hosts")
+	six := flags.Bool("underlay6", false, "hosts speak with each other over IPv6")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	cfg := lab.Config{Hosts: *hosts, Dir: dir, Prefix: *prefix, Subnet: *subnet, Shoald: *shoald, DaemonFlags: strings.Fields(*more)}
+	cfg := lab.Config{Hosts: *hosts, Dir: dir, Prefix: *prefix, Subnet: *subnet, Shoald: *shoald, DaemonFlags: strings.Fields(*more), Underlay6: *six}
 	cfg.Images = strings.FieldsFunc(*images, func(c rune) bool { return c == ',' })
 	l, err := lab.New(cfg)
 	if err != nil {
