@@ -110,7 +110,7 @@ func (w *world) answered(how question, hosts []lab.Host, port, n int, key string
 	w.Helper()
 	slices.Sort(want)
 	for _, h := range hosts {
-		w.eventually(15*time.Second, fmt.Sprintf("%s answers on port %d", h.Name, port), func() error {
+		w.eventually(30*time.Second, fmt.Sprintf("%s answers on port %d", h.Name, port), func() error {
 			seen, err := answers(how, h, port, n, key)
 			if err != nil {
 				return err
