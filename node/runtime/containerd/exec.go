@@ -164,7 +164,7 @@ func (r *Runtime) forgetProcess(ctx context.Context, id, execID string) error {
 }
 
 // execDir holds the streams of programs while they run.
-func (c *Config) execDir() string { return filepath.Join(c.StateDir, "exec") }
+func (c *Config) execDir() string { return filepath.Join(c.StateDir, "streams") }
 
 // sweepExec takes away the streams of programs that an earlier process ran.
 func (c *Config) sweepExec() error {
