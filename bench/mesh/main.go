@@ -36,6 +36,7 @@ const portServer = 7000
 type options struct {
 	out, bin, title string
 	rounds, conns   int
+	services, nice  int
 	slice           time.Duration
 	only            string
 	hold            bool
@@ -66,13 +67,15 @@ func flags() options {
 	flag.StringVar(&o.title, "title", "mesh", "the results' file name")
 	flag.IntVar(&o.rounds, "rounds", 15, "how often everything is measured")
 	flag.IntVar(&o.conns, "conns", 16, "connections of a client at a time")
+	flag.IntVar(&o.services, "services", 10000, "how many are loaded where many are")
+	flag.IntVar(&o.nice, "nice", -10, "priority of clients, servers and proxies, as of nice(1), against what else the machine does")
 	flag.DurationVar(&o.slice, "slice", 200*time.Millisecond, "how long one measurement takes")
 	flag.StringVar(&o.only, "only", "", "one scenario")
 	flag.BoolVar(&o.hold, "hold", false, "build everything, measure nothing, and wait for an interrupt: to look around")
 	flag.DurationVar(&o.patience, "patience", time.Minute, "how long the hosts of Shoal may take to come up")
 	flag.Parse()
 	if *short {
-		o.rounds, o.slice = 1, 80*time.Millisecond
+		o.rounds, o.slice, o.services, o.nice = 1, 80*time.Millisecond, 1000, 0
 	}
 	return o
 }

@@ -40,7 +40,7 @@ func TestShort(t *testing.T) {
 	for _, s := range r.Scenarios {
 		contenders[s.Name] = len(s.Contenders)
 	}
-	want := map[string]int{"vip-local": 6, "vip-remote": 7, "port-local": 5, "port-remote": 5}
+	want := map[string]int{"vip-local": 6, "vip-remote": 7, "port-local": 5, "port-remote": 5, "services": 4}
 	if !maps.Equal(contenders, want) || len(r.Goals) != len(aims) {
 		t.Errorf("contenders %v, want %v; %d of %d aims", contenders, want, len(r.Goals), len(aims))
 	}

@@ -34,10 +34,11 @@ var shown = []struct {
 var colours = map[string]string{
 	nameDirect: "#8a8f98", nameRaw: "#c9a227", nameProxy: "#b4532a", nameSwarm: "#5b7db1",
 	nameOverlay: "#8cc5a8", nameShoal: "#1b7f5c", nameHosts: "#3d4148",
+	nameOne: "#b7a5d6", nameMany: "#6a4fa3",
 }
 
 // names are all contenders in the order of the legend.
-var names = []string{nameDirect, nameRaw, nameProxy, nameSwarm, nameOverlay, nameShoal, nameHosts}
+var names = []string{nameDirect, nameRaw, nameProxy, nameSwarm, nameOverlay, nameShoal, nameHosts, nameOne, nameMany}
 
 // picture draws the ratios of a report: a panel for each scenario, a group of
 // bars for each value, a line through each bar's end for the interval.
@@ -53,7 +54,7 @@ func picture(r report) string {
 	for _, name := range names {
 		fmt.Fprintf(&b, `<rect x="%.0f" y="62" width="12" height="12" fill="%s"/>`, x, colours[name])
 		writeText(&b, x+17, 72, "start", "12", name)
-		x += 45 + 6.6*float64(len(name))
+		x += 40 + 6.2*float64(len(name))
 	}
 	for i, s := range r.Scenarios {
 		panel(&b, s, float64(headHeight+i*panelHeight))

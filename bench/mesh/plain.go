@@ -25,9 +25,10 @@ const (
 // plainNet is the plain overlay: a client and a server on the first host, a server
 // on the second; a raw balancer and a proxy on the first.
 var plainNet = overlay{
-	name: "o", vni: 961, subnet: "10.97.0",
+	name: "o", plain: true, vni: 961, subnet: "10.97.0",
 	hosts: []string{"h1", "h2"}, vteps: []string{underlay(plainHost1), underlay(plainHost2)},
 	members: []member{
+		{name: "k1", host: 0, last: fewLast}, {name: "k2", host: 0, last: manyLast},
 		{name: "c1", host: 0, last: 11}, {name: "s1", host: 0, last: 21}, {name: "s2", host: 1, last: 22},
 		{name: "dr", host: 0, last: 31}, {name: "px", host: 0, last: 32},
 	},

@@ -53,13 +53,14 @@ func (t *tail) String() string {
 	return strings.TrimSpace(string(t.text))
 }
 
-// start runs this program in a role, in the namespace that a path names.
-func start(namespace string, role ...string) (*process, error) {
+// start runs this program in a role, in the namespace that a path names, with a
+// priority as of nice(1).
+func start(namespace string, nice int, role ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.Command("nsenter", append([]string{"--net=" + namespace, "--", self}, role...)...)
+	cmd := exec.Command("nsenter", append([]string{"--net=" + namespace, "--", "nice", "-n", strconv.Itoa(nice), self}, role...)...)
 	p := &process{cmd: cmd, errors: &tail{}}
 	cmd.Stderr = p.errors
 	// A signal for this program is not for the others: they end with their input.

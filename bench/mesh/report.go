@@ -136,18 +136,24 @@ func summarize(o options, m machine, scenarios []scenario, rounds []round) repor
 }
 
 // aims are the ratios that Shoal wants to reach, each of one contender to another
-// in the same scenario and round.
+// in the same scenario and round. One connection's requests are compared by the
+// median time of one, which other load on the machine hardly moves.
 var aims = []struct{ name, what, scenario, of, to, value string }{
 	{"G1", "virtual IP against the task's address, same host: requests, at least 0.99", "vip-local", nameShoal, nameOverlay, valueRequests},
-	{"G1", "virtual IP against the task's address, same host: throughput, at least 0.99", "vip-local", nameShoal, nameOverlay, valueThroughput},
+	{"G1", "the same, one connection", "vip-local", nameOverlay, nameShoal, valueP50},
+	{"G1", "the same: throughput, at least 0.99", "vip-local", nameShoal, nameOverlay, valueThroughput},
 	{"G1", "virtual IP against the task's address, other host: requests, at least 0.99", "vip-remote", nameShoal, nameOverlay, valueRequests},
-	{"G1", "virtual IP against the task's address, other host: throughput, at least 0.99", "vip-remote", nameShoal, nameOverlay, valueThroughput},
-	{"G2", "virtual IP against the task's address, same host: new connections, at least 0.97", "vip-local", nameShoal, nameOverlay, valueConnects},
-	{"G2", "virtual IP against the task's address, other host: new connections, at least 0.97", "vip-remote", nameShoal, nameOverlay, valueConnects},
-	{"G3", "published port, other host: Swarm's CPU time of a request against Shoal's", "port-remote", nameSwarm, nameShoal, valueCPU},
+	{"G1", "the same, one connection", "vip-remote", nameOverlay, nameShoal, valueP50},
+	{"G1", "the same: throughput, at least 0.99", "vip-remote", nameShoal, nameOverlay, valueThroughput},
+	{"G2", "many services loaded against direct, same host: new connections, at least 0.97", "services", nameMany, nameDirect, valueConnects},
+	{"G2", "many services loaded against one: new connections", "services", nameMany, nameOne, valueConnects},
+	{"G2", "many services loaded against a raw balancer with one: new connections", "services", nameMany, nameRaw, valueConnects},
+	{"G3", "published port, other host: Swarm's CPU time of a request against Shoal's, at least 5", "port-remote", nameSwarm, nameShoal, valueCPU},
+	{"G3", "the same, one connection: Swarm's time of a request against Shoal's", "port-remote", nameSwarm, nameShoal, valueP50},
 	{"G6", "Shoal's overlay against the underlay: requests, at least 0.95", "vip-remote", nameOverlay, nameHosts, valueRequests},
-	{"G6", "a plain overlay against the underlay: requests", "vip-remote", nameDirect, nameHosts, valueRequests},
-	{"G6", "Shoal's overlay against a plain one: requests", "vip-remote", nameOverlay, nameDirect, valueRequests},
+	{"G6", "the same, one connection", "vip-remote", nameHosts, nameOverlay, valueP50},
+	{"G6", "a plain overlay against the underlay, one connection", "vip-remote", nameHosts, nameDirect, valueP50},
+	{"G6", "Shoal's overlay against a plain one, one connection", "vip-remote", nameDirect, nameOverlay, valueP50},
 	{"G6", "Shoal's overlay against a plain one: throughput", "vip-remote", nameOverlay, nameDirect, valueThroughput},
 }
 

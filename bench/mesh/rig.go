@@ -25,9 +25,16 @@ const (
 // underlay is the address of a host, by the last byte.
 func underlay(last int) string { return fmt.Sprintf("10.96.1.%d", last) }
 
+// bridges keeps the bridges of a namespace from passing frames to its packet
+// filter, where the kernel can do that at all: a switch has none.
+func (s *site) bridges(namespace string) {
+	s.run("nsenter", "--net="+namespace, "--", "sysctl", "-qew", "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0")
+}
+
 // lan makes the namespace that joins the hosts.
 func (s *site) lan() {
 	s.namespace("lan")
+	s.bridges(path("lan"))
 	s.ip("lan", "link add br0 type bridge\nlink set br0 up\n")
 }
 
@@ -54,6 +61,8 @@ type overlay struct {
 	hosts   []string
 	vteps   []string
 	members []member
+	// plain has bridges that are no filters; the kernel's default is otherwise.
+	plain bool
 }
 
 func (o overlay) addr(last int) netip.Addr {
@@ -73,7 +82,10 @@ func (s *site) overlay(o overlay) {
 	for i, host := range o.hosts {
 		at := o.at(i)
 		s.namespace(at)
-		s.sysctl(at, "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0")
+		s.sysctl(at, "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
+		if o.plain {
+			s.bridges(path(at))
+		}
 		s.ip(at, fmt.Sprintf("link add br0 type bridge mcast_snooping 0\nlink set br0 mtu %d up\n", overlayMTU))
 		s.ip(host, fmt.Sprintf("link add vx%d netns %s mtu %d type vxlan id %d local %s dstport %d nolearning proxy\n",
 			o.vni, prefix+at, overlayMTU, o.vni, o.vteps[i], vxlanPort))

@@ -37,6 +37,8 @@ const (
 	nameShoal   = "shoal"
 	nameOverlay = "shoal, task's address"
 	nameHosts   = "underlay"
+	nameOne     = "shoal, one service"
+	nameMany    = "shoal, many services"
 )
 
 // rig is everything that was built.
@@ -54,7 +56,7 @@ func build(ctx context.Context, o options) ([]scenario, func() error, error) {
 	if err != nil {
 		return nil, func() error { return nil }, fmt.Errorf("make a directory: %w", err)
 	}
-	r := &rig{site: newSite(ctx, dir)}
+	r := &rig{site: newSite(ctx, dir, o.nice)}
 	down := func() error {
 		// The context of the run may be over.
 		return errors.Join(r.site.down(), r.shoal.down(context.WithoutCancel(ctx)), os.RemoveAll(dir))
@@ -67,13 +69,14 @@ func build(ctx context.Context, o options) ([]scenario, func() error, error) {
 	}
 	r.proxies = r.site.plain(hasIPVS())
 	r.site.swarm(hasIPVS())
+	r.site.many(o.services)
 	if r.site.err != nil {
 		return nil, down, r.site.err
 	}
 	if r.shoal, err = shoalUp(r.site, o); err != nil {
 		return nil, down, err
 	}
-	scenarios, err := r.scenarios()
+	scenarios, err := r.scenarios(o.services)
 	if err != nil {
 		return nil, down, err
 	}
@@ -121,7 +124,7 @@ func (r *rig) way(name, what, client, server string, addr netip.Addr, port int, 
 	return contender{Name: name, What: what, client: c, target: netip.AddrPortFrom(addr, uint16(port)), busy: append(busy, r.packets...)}
 }
 
-func (r *rig) scenarios() ([]scenario, error) {
+func (r *rig) scenarios(services int) ([]scenario, error) {
 	near, err := r.virtualScenario("vip-local", "task to virtual IP, server on the same host", "near", shoalServices[1], "s1", "t1",
 		addresses{plainNet.addr(21).String(), rawVIPNear, swarmVIPNear}, proxyNear)
 	if err != nil {
@@ -136,6 +139,7 @@ func (r *rig) scenarios() ([]scenario, error) {
 	return []scenario{near, far,
 		r.portScenario("port-local", "outside to published port, server on the host that was reached", 0),
 		r.portScenario("port-remote", "outside to published port, server on another host", 1),
+		r.servicesScenario(services),
 	}, nil
 }
 

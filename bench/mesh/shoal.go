@@ -91,6 +91,7 @@ func daemonFlags(patience time.Duration) []string {
 func (h *shoal) fill(patience time.Duration) error {
 	s := h.site
 	s.namespace("sout")
+	s.bridges(filepath.Join(netnsDir, labPrefix+"-lan"))
 	s.run("ip", "-n", labPrefix+"-lan", "link", "add", "out", "type", "veth", "peer", "name", "eth0", "netns", prefix+"sout")
 	s.run("ip", "-n", labPrefix+"-lan", "link", "set", "out", "master", "br0", "up")
 	s.ip("sout", "addr add "+labClient+"/24 dev eth0\nlink set eth0 up\n")
@@ -113,7 +114,22 @@ func (h *shoal) fill(patience time.Duration) error {
 			return err
 		}
 	}
-	return nil
+	return h.settle()
+}
+
+// settle does for the hosts and overlays what is done for every namespace.
+func (h *shoal) settle() error {
+	for _, host := range h.lab.Hosts() {
+		h.site.settle(filepath.Join(netnsDir, host.Namespace))
+		overlays, err := filepath.Glob(filepath.Join(labDir, host.Name, "exec", "netns", "net-*"))
+		if err != nil {
+			return fmt.Errorf("list the overlays of %s: %w", host.Name, err)
+		}
+		for _, at := range overlays {
+			h.site.settle(at)
+		}
+	}
+	return h.site.err
 }
 
 func (h *shoal) call(method, path string, body, answer any) error {
@@ -176,7 +192,7 @@ func (h *shoal) occupy(one service, end time.Time) error {
 		return err
 	}
 	name := "shoal/" + one.name
-	h.site.run(append([]string{"nsenter", "--net=" + at, "--", "sysctl", "-qw"}, clientSysctls...)...)
+	h.site.settle(at)
 	if one.role == roleAgent {
 		h.site.client(name, at)
 	} else {

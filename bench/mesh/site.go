@@ -26,10 +26,11 @@ type site struct {
 	servers map[string]int
 	clients map[string]*agent
 	dir     string
+	nice    int
 }
 
-func newSite(ctx context.Context, dir string) *site {
-	return &site{ctx: ctx, dir: dir, servers: map[string]int{}, clients: map[string]*agent{}}
+func newSite(ctx context.Context, dir string, nice int) *site {
+	return &site{ctx: ctx, dir: dir, nice: nice, servers: map[string]int{}, clients: map[string]*agent{}}
 }
 
 // path is the file of a namespace of this program.
@@ -70,16 +71,22 @@ func (s *site) sysctl(name string, pairs ...string) {
 	s.run(append([]string{"nsenter", "--net=" + path(name), "--", "sysctl", "-qw"}, pairs...)...)
 }
 
-// namespace makes a namespace. Ports that wait after their connections have ended
-// are used again, so that no client runs out of them.
+// namespace makes a namespace.
 func (s *site) namespace(name string) {
 	s.run("ip", "netns", "add", prefix+name)
 	s.ip(name, "link set lo up\n")
-	s.sysctl(name, clientSysctls...)
+	s.settle(path(name))
 }
 
-// clientSysctls are those of every namespace with clients.
-var clientSysctls = []string{"net.ipv4.tcp_tw_reuse=1", "net.ipv4.ip_local_port_range=10240 65000"}
+// settle sets what every namespace of the comparison has: ports that wait after
+// their connections have ended are used again, so that no client runs out of them,
+// and what a measurement leaves in the connection table, which all namespaces
+// share, is gone before it weighs on the next.
+func (s *site) settle(namespace string) {
+	s.run("nsenter", "--net="+namespace, "--", "sysctl", "-qew", "net.ipv4.tcp_tw_reuse=1", "net.ipv4.ip_local_port_range=10240 65000",
+		"net.netfilter.nf_conntrack_tcp_timeout_time_wait=1", "net.netfilter.nf_conntrack_tcp_timeout_close=1",
+		"net.netfilter.nf_conntrack_tcp_timeout_last_ack=1")
+}
 
 // forwards makes a namespace forward packets, also out of the link they came by,
 // without telling their senders.
@@ -122,7 +129,7 @@ func (s *site) start(namespace string, role ...string) *process {
 	if s.err != nil {
 		return nil
 	}
-	p, err := start(namespace, role...)
+	p, err := start(namespace, s.nice, role...)
 	if err != nil {
 		s.err = err
 		return nil
