@@ -23,6 +23,8 @@ const usage = `usage: figures [-dir DIR] COMMAND
   rolling [-updates N] update a service of 8 replicas N times under load; no request may be lost
   chaos [-kills N -cuts N -seed N]
                        kill N tasks and cut N hosts' power at random under load, and explain every failed request
+  stopped [-for DURATION] [-host HOST] [-alone]
+                       stop and then kill the daemon of a host for a while under requests and lookups; none may be lost
 `
 
 func main() {
@@ -81,6 +83,18 @@ func run(ctx context.Context, dir string, args []string) error {
 			return err
 		}
 		return chaos(ctx, l, *kills, *cuts, *seed)
+	case "stopped":
+		away := flags.Duration("for", time.Minute, "how long the daemon is away each time")
+		host := flags.String("host", "h2", "whose daemon")
+		alone := flags.Bool("alone", false, "all tasks of the service are on that host")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		victim, err := l.Host(*host)
+		if err != nil {
+			return err
+		}
+		return stopped(ctx, l, victim, *away, *alone)
 	}
 	return fmt.Errorf("unknown command %q", args[0])
 }
