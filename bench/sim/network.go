@@ -123,6 +123,7 @@ func (n *network) run(ctx context.Context, a *agent.Agent) {
 		n.table.Open()
 	}()
 	n.awaitContact(ctx, a)
+	n.awaitTasks(ctx, a)
 	changed := make(chan struct{})
 	go func() {
 		defer close(changed)
@@ -176,6 +177,15 @@ func (n *network) awaitContact(ctx context.Context, a *agent.Agent) {
 			return
 		}
 	}
+}
+
+// awaitTasks returns when every task that outlived the earlier run counts again.
+// Until then what leads to it stays as it is. A bound ends the wait for a runtime
+// that does not answer.
+func (n *network) awaitTasks(ctx context.Context, a *agent.Agent) {
+	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	defer cancel()
+	a.Sighted(ctx)
 }
 
 func (n *network) tableWhole(a *agent.Agent) bool {

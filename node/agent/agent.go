@@ -26,6 +26,8 @@ import (
 
 // Network gives tasks their network namespace. Every method may be repeated.
 type Network interface {
+	// Adopt says that a task of an earlier run is still there, as it was wired.
+	Adopt(task *api.Task) error
 	// Attach makes the task's namespace and wires it; when it returns, names
 	// and balancers work inside. It returns the namespace's path.
 	Attach(ctx context.Context, task *api.Task) (namespace string, err error)
@@ -175,6 +177,22 @@ func (a *Agent) employ(w *worker) {
 	a.workers[w.id] = w
 	if a.ctx.Err() == nil {
 		a.wg.Go(func() { w.run(a.ctx) })
+	}
+}
+
+// Sighted returns when it is known of every task that an earlier run left whether
+// it has outlived that, and those that have count again; or when ctx ends. What is
+// in the kernel must not be compared with the wish before.
+func (a *Agent) Sighted(ctx context.Context) {
+	a.mu.Lock()
+	earlier := a.earlier
+	a.mu.Unlock()
+	for _, w := range earlier {
+		select {
+		case <-w.known:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -54,6 +54,13 @@ type network struct {
 	hold     chan struct{}   // Attach waits for it, unless nil
 }
 
+func (n *network) Adopt(t *api.Task) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.attached[t.ID] = true
+	return n.refuse
+}
+
 func (n *network) Attach(ctx context.Context, t *api.Task) (string, error) {
 	n.mu.Lock()
 	hold, refuse := n.hold, n.refuse

@@ -205,6 +205,37 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestRestartKeepsWhatLeadsToATask: before the network compares anything with its
+// kernel, the tasks that outlived the restart count again, and no other.
+func TestRestartKeepsWhatLeadsToATask(t *testing.T) {
+	n := newNode(t)
+	keep, ends, other := task("t1", "web", running), task("t2", "web", running), task("t3", "web", running)
+	n.assign(true, keep, ends, other)
+	for _, id := range []string{"t1", "t2", "t3"} {
+		n.untilState(id, running)
+	}
+	n.halt()
+	if err := n.runtime.Exit(agent.ContainerID("t2"), 0); err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	n.network.set(func(w *network) { w.hold = release }) // the network has not begun
+	n.boot()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if n.agent.Sighted(ctx); ctx.Err() != nil {
+		t.Fatal("the tasks are not known before they are wired")
+	}
+	for id, want := range map[string]bool{"t1": true, "t2": false, "t3": true} {
+		if _, there := n.table.record(id); there != want {
+			t.Errorf("%s counts: %v", id, there)
+		}
+	}
+	close(release)
+	n.agent.Restored(ctx)
+	n.untilState("t2", swarm.TaskStateComplete)
+}
+
 func TestRestartWhileShuttingDown(t *testing.T) {
 	n := newNode(t)
 	web := task("t1", "web", running)

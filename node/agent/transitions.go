@@ -281,11 +281,33 @@ func (w *worker) resume(ctx context.Context) error {
 		return fmt.Errorf("the node restarted before the task's process did")
 	}
 	if st.State == runtime.Running {
+		if err := w.adopt(task); err != nil {
+			return fmt.Errorf("network of task %s after a restart of the node: %w", w.id, err)
+		}
+		w.sighted()
 		if _, err := w.a.cfg.Network.Attach(ctx, task); err != nil {
 			return fmt.Errorf("network of task %s after a restart of the node: %w", w.id, err)
 		}
 	}
 	w.a.report(w.id)
+	return nil
+}
+
+// adopt makes a task that outlived the restart count before anything is compared
+// with the kernel: what leads to it there is not to be taken away and made again.
+func (w *worker) adopt(t *api.Task) error {
+	if err := w.a.cfg.Network.Adopt(t); err != nil {
+		return err
+	}
+	if w.status().State != swarm.TaskStateRunning {
+		return nil
+	}
+	v := w.endpoint(t)
+	if !t.Wanted() {
+		v.State = draining
+	}
+	w.a.cfg.Network.SetLive(w.id, true)
+	w.a.cfg.Endpoints.Publish(w.id, v)
 	return nil
 }
 

@@ -30,6 +30,8 @@ type worker struct {
 	changed chan struct{} // holds one token after every set
 	back    chan struct{} // closed by settled, once: the task is where a restart found it
 	settled func()
+	known   chan struct{} // closed by sighted, once: whether the task outlived the restart
+	sighted func()
 	made    bool // everything that a start needs was made by this run
 }
 
@@ -41,8 +43,9 @@ type local struct {
 }
 
 func newWorker(a *Agent, id string, t *api.Task) *worker {
-	w := &worker{a: a, id: id, task: t, seen: t, changed: make(chan struct{}, 1), back: make(chan struct{})}
+	w := &worker{a: a, id: id, task: t, seen: t, changed: make(chan struct{}, 1), back: make(chan struct{}), known: make(chan struct{})}
 	w.settled = sync.OnceFunc(func() { close(w.back) })
+	w.sighted = sync.OnceFunc(func() { close(w.known) })
 	return w
 }
 
@@ -83,12 +86,14 @@ func (w *worker) dir() string { return filepath.Join(w.a.cfg.Dir, "tasks", w.id)
 // run takes one transition after another until the task is gone or ctx ends.
 func (w *worker) run(ctx context.Context) {
 	defer w.settled()
+	defer w.sighted()
 	if err := w.load(); err != nil {
 		w.fail(swarm.TaskStateFailed, err)
 	}
 	if err := w.resume(ctx); err != nil && ctx.Err() == nil {
 		w.fail(swarm.TaskStateFailed, err)
 	}
+	w.sighted()
 	if s := w.status().State; api.Rank(s) < api.Rank(swarm.TaskStateStarting) || api.Terminal(s) {
 		w.settled()
 	}

@@ -221,6 +221,7 @@ func (n *overlayMember) run(ctx context.Context, a *agent.Agent) {
 		n.table.Open()
 	}()
 	n.awaitContact(ctx, a)
+	n.awaitTasks(ctx, a)
 	changed := make(chan struct{})
 	go func() {
 		defer close(changed)
@@ -279,6 +280,15 @@ func (n *overlayMember) awaitContact(ctx context.Context, a *agent.Agent) {
 			return
 		}
 	}
+}
+
+// awaitTasks returns when every task that outlived the earlier run counts again.
+// Until then what leads to it stays as it is. A bound ends the wait for a runtime
+// that does not answer.
+func (n *overlayMember) awaitTasks(ctx context.Context, a *agent.Agent) {
+	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	defer cancel()
+	a.Sighted(ctx)
 }
 
 func (n *overlayMember) tableWhole(a *agent.Agent) bool {

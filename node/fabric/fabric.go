@@ -158,31 +158,41 @@ func (f *Fabric) NamespacePath(taskID string) string {
 	return filepath.Join(f.cfg.Self.NamespaceDir, "task-"+taskID)
 }
 
-// Attach makes the task's namespace, wires it and waits until it is right.
-func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
+// Adopt makes the task part of the wish, with a namespace that is there or a new
+// one. It waits for nothing: a task that is wired already stays as it is.
+func (f *Fabric) Adopt(t *api.Task) error {
 	path := f.NamespacePath(t.ID)
 	if err := f.cfg.Self.Wires(t); err != nil {
 		return "", err
 	}
 	if !f.cfg.Namespaces.Exists(path) {
 		if err := f.cfg.Namespaces.Create(path); err != nil {
-			return "", err
+			return err
 		}
 	}
 	l := &local{Local: plan.Local{Task: t, Namespace: path}}
 	if needsGateway(t) {
 		addr, err := f.addresses.take(t.ID)
 		if err != nil {
-			return "", err
+			return err
 		}
 		l.Gateway = addr
 	}
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if old := f.locals[t.ID]; old != nil {
 		l.asked, l.DNSPort, l.Live = old.asked, old.DNSPort, old.Live
 	}
 	f.locals[t.ID] = l
-	f.mu.Unlock()
+	return nil
+}
+
+// Attach makes the task's namespace, wires it and waits until it is right.
+func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
+	path := f.NamespacePath(t.ID)
+	if err := f.Adopt(t); err != nil {
+		return "", err
+	}
 	if err := f.loop.Wait(ctx, f.loop.Trigger()); err != nil {
 		return path, err
 	}
