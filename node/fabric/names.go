@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	"shoal/dns/zone"
+	"shoal/node/plan"
 	"shoal/node/resolver"
 )
 
@@ -21,14 +22,19 @@ type Names interface {
 	SetNames(ctx context.Context, m zone.Model) error
 }
 
-// openNameServers makes sure that every task has its name server, and says whether
-// any has another port than before. The overlay has been applied, so that the
-// loopback link is up.
-func (f *Fabric) openNameServers(ctx context.Context, full bool) (opened bool, err error) {
+// openNameServers makes sure that every task that the wish knows has its name
+// server, and says whether any has another port than before. The overlay has been
+// applied, so that these tasks' loopback links are up; those of tasks that came
+// meanwhile are not.
+func (f *Fabric) openNameServers(ctx context.Context, wired []plan.Local, full bool) (opened bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var errs []error
-	for _, l := range f.locals {
+	for _, known := range wired {
+		l := f.locals[known.Task.ID]
+		if l == nil {
+			continue // it went meanwhile
+		}
 		wish := f.nameServer(l)
 		if !full && l.DNSPort != 0 && reflect.DeepEqual(l.asked, wish) {
 			continue

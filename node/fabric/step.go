@@ -37,13 +37,16 @@ func (f *Fabric) step(ctx context.Context) error {
 	if full {
 		mtuErr = f.measure()
 	}
+	wired := f.Locals()
 	out := f.compile(view)
 
 	withdrawErr := f.withdraw(ctx, out.Balancers)
 	overlayErr := f.applyLinks(ctx, out, full, sure)
-	opened, serversErr := f.openNameServers(ctx, full)
-	if opened {
+	opened, serversErr := f.openNameServers(ctx, wired, full)
+	if opened { // the links stay those that were made: a task may have come meanwhile
+		links := out
 		out = f.compile(view)
+		out.Overlay, out.Vault = links.Overlay, links.Vault
 	}
 	tablesErr := f.applyTables(ctx, out, full, sure)
 	namesErr := f.applyNames(ctx, out.Zone, full)

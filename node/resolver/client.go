@@ -133,6 +133,9 @@ func (t *task) listen() (err error) {
 	if t.fds[1], err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|flags, 0); err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
+	if err = loopbackIsUp(t.fds[1]); err != nil {
+		return err
+	}
 	if err = unix.Bind(t.fds[1], &unix.SockaddrInet4{Addr: address.As4()}); err != nil {
 		return fmt.Errorf("bind to %s: %w", address, err)
 	}
@@ -147,6 +150,23 @@ func (t *task) listen() (err error) {
 	}
 	if err = unix.Bind(t.fds[0], &unix.SockaddrInet4{Addr: address.As4(), Port: int(t.port)}); err != nil {
 		return fmt.Errorf("bind to %s port %d: %w", address, t.port, err)
+	}
+	return nil
+}
+
+// loopbackIsUp refuses a namespace whose loopback link is down. There the kernel
+// knows no local address yet, takes any for a broadcast address, and binds to it
+// all the same: answers would come from another address than was asked.
+func loopbackIsUp(fd int) error {
+	link, err := unix.NewIfreq("lo")
+	if err == nil {
+		err = unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, link)
+	}
+	if err != nil {
+		return fmt.Errorf("loopback link: %w", err)
+	}
+	if link.Uint16()&unix.IFF_UP == 0 {
+		return errors.New("the loopback link is down")
 	}
 	return nil
 }

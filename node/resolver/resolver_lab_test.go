@@ -91,10 +91,15 @@ func (b *bed) namespace(id string) string {
 			b.t.Error(err)
 		}
 	})
-	if out, err := exec.Command("nsenter", "--net="+path, "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		b.t.Fatalf("%v: %s", err, out)
-	}
+	loopbackUp(b.t, path)
 	return path
+}
+
+func loopbackUp(t *testing.T, path string) {
+	t.Helper()
+	if out, err := exec.Command("nsenter", "--net="+path, "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 func (b *bed) serve(t Task) uint16 {
@@ -448,6 +453,10 @@ func TestLabNamespaceGone(t *testing.T) {
 	if err := netns.Create(path); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := b.Serve(t.Context(), Task{ID: "t1", Namespace: path}); err == nil {
+		t.Error("a namespace whose loopback link is down was taken")
+	}
+	loopbackUp(t, path)
 	b.serve(Task{ID: "t1", Namespace: path}) // the new one's own
 	// A process whose socket is taken away ends.
 	pid := b.Pid()
