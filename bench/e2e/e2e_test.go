@@ -51,6 +51,7 @@ func TestLab(t *testing.T) {
 		{"ScaleUpDown", scaleUpDown},
 		{"TaskKilledIsReplaced", taskKilledIsReplaced},
 		{"Trample", trample},
+		{"ShoaldAway", shoaldAway},
 		{"ShoaldKill9", shoaldKill9},
 		{"HostWithoutIPv6", hostWithoutIPv6},
 		{"LeaderKilled", leaderKilled},

@@ -41,6 +41,11 @@ func stopped(ctx context.Context, l *lab.Lab, victim lab.Host, away time.Duratio
 			routes = append(routes, &load.Route{Name: inside(h.Name) + ", lookups of " + name, Ask: load.Lookup(name, s.dialer(h.Name))})
 		}
 	}
+	for _, r := range routes {
+		if err := await(ctx, "an answer "+r.Name, func() error { _, err := r.Ask(ctx); return err }); err != nil {
+			return err
+		}
+	}
 	end := s.ask(ctx, stoppedRate, routes)
 	defer end()
 	sleep(ctx, settled)
