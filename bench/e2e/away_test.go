@@ -26,12 +26,12 @@ const absence = time.Second
 func shoaldAway(w *world) {
 	id := w.network("away-net")
 	victim := w.host(2)
-	w.start("away-web", 6, published(8210, network.TCP), attached(id))
+	w.start("away-web", 6, published(8230, network.TCP), attached(id))
 	w.create("away-client", 0, attached(id), global)
 	clients := w.running("away-client", len(w.lab.Hosts()), 30*time.Second)
 	var routes []*steady.Route
 	for _, h := range w.lab.Hosts() {
-		routes = append(routes, &steady.Route{Name: "through " + h.Name, Ask: steady.Asker(target(h, 8210), nil)})
+		routes = append(routes, &steady.Route{Name: "through " + h.Name, Ask: steady.Asker(target(h, 8230), nil)})
 	}
 	for _, client := range clients {
 		host := w.hostname(client.NodeID)

@@ -163,7 +163,7 @@ func (f *Fabric) NamespacePath(taskID string) string {
 func (f *Fabric) Adopt(t *api.Task) error {
 	path := f.NamespacePath(t.ID)
 	if err := f.cfg.Self.Wires(t); err != nil {
-		return "", err
+		return err
 	}
 	if !f.cfg.Namespaces.Exists(path) {
 		if err := f.cfg.Namespaces.Create(path); err != nil {
