@@ -80,7 +80,7 @@ func (g *group) place(now time.Time, s *Scheduler) []*api.Task {
 			changed = append(changed, refuseAll(now, g.tasks[i:], reason)...)
 			break
 		}
-		c := assign(now, t, n.ID)
+		c := assign(now, t, n)
 		changed = append(changed, c)
 		// The load counts at once, so that the next of the group sees it.
 		s.SetTask(c)

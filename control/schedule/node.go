@@ -38,6 +38,8 @@ type node struct {
 	// reserved sums what tasks that may hold it have reserved.
 	reserved swarm.Resources
 	ports    map[hostPort]int
+	// lastPort is the port that was chosen last for a spec that left it open.
+	lastPort uint32
 	// failures has, of each version, when its tasks failed here.
 	failures map[version]map[string]time.Time
 }
@@ -112,11 +114,7 @@ func hostPorts(ports []swarm.PortConfig) []hostPort {
 	var fixed []hostPort
 	for _, p := range ports {
 		if p.PublishMode == swarm.PortConfigPublishModeHost && p.PublishedPort != 0 {
-			protocol := p.Protocol
-			if protocol == "" {
-				protocol = network.TCP
-			}
-			fixed = append(fixed, hostPort{protocol, p.PublishedPort})
+			fixed = append(fixed, hostPort{protocolOf(p), p.PublishedPort})
 		}
 	}
 	return fixed

@@ -150,9 +150,9 @@ func (s *Scheduler) Plan(now time.Time) []api.Op {
 }
 
 // assign returns the task as it is once the node has been given it.
-func assign(now time.Time, t *api.Task, nodeID string) *api.Task {
+func assign(now time.Time, t *api.Task, n *node) *api.Task {
 	c := *t
-	c.NodeID = nodeID
+	c.NodeID, c.Ports = n.ID, n.openPorts(t.Ports)
 	c.Status.State = swarm.TaskStateAssigned
 	c.Status.Timestamp = now
 	c.Status.Message = "scheduler assigned task to node"
