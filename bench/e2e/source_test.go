@@ -115,7 +115,11 @@ func dialFrom(proto string, h lab.Host, port int, from netip.AddrPort) (*caller,
 	if err != nil {
 		return nil, err
 	}
-	return &caller{Conn: c, lines: bufio.NewReader(c), proto: proto}, nil
+	return newCaller(c, proto), nil
+}
+
+func newCaller(c net.Conn, proto string) *caller {
+	return &caller{Conn: c, lines: bufio.NewReader(c), proto: proto}
 }
 
 // ask asks once more on the same connection.

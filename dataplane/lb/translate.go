@@ -13,7 +13,8 @@ type Translation struct {
 	// ingress namespace, host-mode ports to their task.
 	Forwards []Forward
 	// Masquerade hides these sources behind the namespace's own address when
-	// their packets leave the given link (egress of tasks).
+	// their packets leave the given link (egress of tasks). Nothing that comes from
+	// the link goes back by it but what a forwarded port leads there.
 	Masquerade []Egress
 	// Redirects rewrite what a process of the namespace sends to one address
 	// and port (the name server at 127.0.0.11:53).
@@ -23,6 +24,9 @@ type Translation struct {
 	// agree on segments that fit the routes both ways. A namespace with such
 	// links keeps people's rules whatever else is translated.
 	Passing []string
+	// Closed is a link over which the namespace answers alone: nothing of its own
+	// begins there. It is empty where all links are open.
+	Closed string
 	// Members are the only ones who may send to a port; nil lets everybody.
 	Members *Members
 	// Return sends replies back by the neighbour that their flow came from; nil

@@ -16,6 +16,10 @@ import (
 func canonicalTranslation(t lb.Translation) (lb.Translation, error) {
 	out := lb.Translation{Namespace: t.Namespace, Forwards: slices.Clone(t.Forwards),
 		Masquerade: slices.Clone(t.Masquerade), Redirects: slices.Clone(t.Redirects)}
+	if len(t.Closed) > 15 {
+		return out, fmt.Errorf("close link %q: that is no link's name", t.Closed)
+	}
+	out.Closed = t.Closed
 	var err error
 	if out.Return, err = canonicalReturn(t.Return); err != nil {
 		return out, err

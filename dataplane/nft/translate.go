@@ -47,6 +47,8 @@ const egressComment = "egress "
 //	prerouting  ports of our own addresses, from outside
 //	output      the same from processes of the namespace, and their redirects
 //	postrouting sources hidden behind our own address
+//	apart       nothing comes back onto a masqueraded bridge but forwarded ports
+//	closed      a link over which this namespace answers alone
 //	forward     where links are passed: people's own rules, and segments that fit
 //	members     where a port is for members: what others send to it is dropped,
 //	            and what members send each other is not tracked; untracked likewise
@@ -81,6 +83,10 @@ func layoutOf(t lb.Translation, guarded bool) netfilter.Layout {
 	}
 	if t.Members != nil {
 		members(&l, t.Members.Port)
+	}
+	apart(&l, t)
+	if t.Closed != "" {
+		closed(&l, t.Closed)
 	}
 	return l
 }
@@ -244,7 +250,7 @@ func withoutReturn(t lb.Translation) lb.Translation {
 
 // writeNAT replaces the table, or drops it when nothing is wished.
 func writeNAT(c *netfilter.Conn, t lb.Translation) error {
-	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects)+len(t.Passing) == 0 && t.Members == nil {
+	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects)+len(t.Passing) == 0 && t.Members == nil && t.Closed == "" {
 		return c.Clear(peoples)
 	}
 	l := natLayout(t)
@@ -311,6 +317,9 @@ func readNAT(ctx context.Context, c *netfilter.Conn, namespace string) (t lb.Tra
 	if err != nil {
 		return none, true, false, err
 	}
+	if err := findClosed(c, &t); err != nil {
+		return none, true, false, err
+	}
 	// Whether there should be a guard is known when all else has been read.
 	intact, _, extra, err := c.Intact(layoutOf(t, guard))
 	if err != nil || !intact || len(extra) > 0 {
@@ -358,7 +367,11 @@ func readElements(c *netfilter.Conn, t *lb.Translation) error {
 
 // difference counts the objects that are in one but not in the other.
 func difference(a, b lb.Translation) int {
-	return differ(a.Forwards, b.Forwards) + differ(a.Masquerade, b.Masquerade) + differ(a.Redirects, b.Redirects) + differPassing(a, b)
+	n := 0
+	if a.Closed != b.Closed {
+		n++
+	}
+	return n + differ(a.Forwards, b.Forwards) + differ(a.Masquerade, b.Masquerade) + differ(a.Redirects, b.Redirects) + differPassing(a, b)
 }
 
 func differ[T comparable](a, b []T) int {

@@ -66,9 +66,16 @@ func (f *Fabric) step(ctx context.Context) error {
 	return nil
 }
 
-// measure follows the MTUs of the machine's own links. While they are not known,
+// measure follows the MTUs of the machine's own links and how its bridges filter. While they are not known,
 // what was known last goes on.
 func (f *Fabric) measure() error {
+	if f.cfg.BridgesFiltered != nil {
+		filtered, err := f.cfg.BridgesFiltered()
+		if err != nil {
+			return err
+		}
+		f.cfg.Self.BridgesFiltered = filtered
+	}
 	if f.cfg.MTUs == nil {
 		return nil
 	}

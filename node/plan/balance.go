@@ -118,19 +118,30 @@ func (c *compiler) direct() []netip.Prefix {
 // returnPath is how a task answers clients that kept their address, nil where it
 // has no leg on the ingress network.
 func (c *compiler) returnPath(l Local) *lb.ReturnPath {
-	if c.ingress == nil || c.in.Self.HidesClients {
+	if c.in.Self.HidesClients {
 		return nil
+	}
+	if link := c.meshLink(l); link != "" {
+		r := &lb.ReturnPath{Interface: link, Neighbors: balancerMAC, Direct: c.direct(), Mark: returnMark}
+		for _, p := range c.gateways(l) {
+			r.Datagrams = append(r.Datagrams, p.Addr())
+		}
+		return r
+	}
+	return nil
+}
+
+// meshLink is the task's leg on the ingress network, "" without one.
+func (c *compiler) meshLink(l Local) string {
+	if c.ingress == nil {
+		return ""
 	}
 	for _, leg := range c.sandbox(l).Interfaces {
 		if leg.NetworkID == c.ingress.ID {
-			r := &lb.ReturnPath{Interface: leg.Name, Neighbors: balancerMAC, Direct: c.direct(), Mark: returnMark}
-			for _, p := range c.gateways(l) {
-				r.Datagrams = append(r.Datagrams, p.Addr())
-			}
-			return r
+			return leg.Name
 		}
 	}
-	return nil
+	return ""
 }
 
 // virtualIPs lists the virtual IPs of one network.
@@ -175,7 +186,8 @@ const dnsPort = 53
 func (c *compiler) translations() []lb.Translation {
 	out := []lb.Translation{c.hostTranslation()}
 	for _, l := range c.in.Local {
-		t := lb.Translation{Namespace: l.Namespace, Return: c.returnPath(l)}
+		// Tasks are on the ingress network for clients from outside, not for each other.
+		t := lb.Translation{Namespace: l.Namespace, Return: c.returnPath(l), Closed: c.meshLink(l)}
 		if l.DNSPort != 0 {
 			for _, proto := range []lb.Protocol{lb.TCP, lb.UDP} {
 				t.Redirects = append(t.Redirects, lb.Redirect{

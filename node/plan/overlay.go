@@ -84,7 +84,8 @@ func (c *compiler) overlay() vxlan.Desired {
 	for _, l := range c.in.Local {
 		d.Sandboxes = append(d.Sandboxes, c.sandbox(l))
 		if l.Gateway.IsValid() {
-			d.Gateway = &vxlan.Gateway{Name: GatewayBridge, Addrs: []netip.Prefix{GatewayPrefix}, MTU: c.in.Self.GatewayMTU}
+			d.Gateway = &vxlan.Gateway{Name: GatewayBridge, Addrs: []netip.Prefix{GatewayPrefix}, MTU: c.in.Self.GatewayMTU,
+				Filtered: c.in.Self.BridgesFiltered}
 		}
 	}
 	if d.Gateway != nil && c.in.Self.routes6() {

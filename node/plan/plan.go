@@ -53,6 +53,8 @@ type Self struct {
 	NamespaceDir string
 	// GatewayMTU is the MTU of the gateway bridge, in bytes.
 	GatewayMTU int
+	// BridgesFiltered says that frames on the machine's bridges pass its IP filters.
+	BridgesFiltered bool
 	// HidesClients says that the node's kernel cannot carry out a return path.
 	HidesClients bool
 	// NoIPv6 says why the node's tasks have no IPv6 at all, NoIPv6Outside why they

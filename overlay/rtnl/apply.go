@@ -76,7 +76,8 @@ func (k *Kernel) apply(ctx context.Context, op vxlan.Op) error {
 		return k.on(o.Namespace, o.Name, func(s *space, index int) error {
 			link := byIndex(index)
 			return errors.Join(s.netlink.LinkSetLearning(link, o.Port.Learning),
-				s.netlink.LinkSetFlood(link, o.Port.Flood), s.netlink.LinkSetIsolated(link, o.Port.Isolated))
+				s.netlink.LinkSetFlood(link, o.Port.Flood), s.netlink.LinkSetIsolated(link, o.Port.Isolated),
+				s.netlink.LinkSetHairpin(link, o.Port.Hairpin))
 		})
 	}
 	return k.applyEntry(op)

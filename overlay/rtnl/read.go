@@ -254,6 +254,8 @@ func port(value []byte) (p vxlan.Port, err error) {
 			p.Flood = on
 		case nl.IFLA_BRPORT_ISOLATED:
 			p.Isolated = on
+		case nl.IFLA_BRPORT_MODE: // hairpin
+			p.Hairpin = on
 		}
 	}
 	return p, err

@@ -79,6 +79,7 @@ type Port struct {
 	Learning bool // take hardware addresses from what arrives
 	Flood    bool // send unicast for unknown hardware addresses here
 	Isolated bool // exchange nothing with other isolated ports
+	Hairpin  bool // send back what came from here when it is for here
 }
 
 // Hop is a route through a link; Via is invalid for a route on the link itself.

@@ -35,6 +35,11 @@ type Gateway struct {
 	Name  string         // link name, at most 15 bytes, starting with GatewayPrefix
 	Addrs []netip.Prefix // the bridge's own addresses with prefix length, one of a family
 	MTU   int            // bytes
+	// Filtered says that frames bridged here pass the host's IP filters, which then
+	// keep the tasks from each other. Ports isolated by the bridge itself would
+	// lose what a forwarded port leads from one task to another, since such frames
+	// are bridged too once their address is translated.
+	Filtered bool
 }
 
 // Network is one overlay network on this node.

@@ -224,7 +224,7 @@ func (o SetSoftwareChecksums) String() string {
 
 func (o SetPort) String() string {
 	return line(tool("bridge", o.Namespace), "link set dev", o.Name, onOff("learning", o.Port.Learning),
-		onOff("flood", o.Port.Flood), onOff("isolated", o.Port.Isolated))
+		onOff("flood", o.Port.Flood), onOff("isolated", o.Port.Isolated), onOff("hairpin", o.Port.Hairpin))
 }
 
 func (o DelLink) String() string { return line(tool("ip", o.Namespace), "link del", o.Name) }

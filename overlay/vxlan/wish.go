@@ -28,9 +28,11 @@ type space struct {
 // wish is Desired in the terms of Actual: namespaces and links in the order in
 // which they are to be made. It is built once and not changed afterwards.
 type wish struct {
-	spaces []space
-	links  []*wished
-	byName map[place]*wished
+	// filtered is that of the gateway.
+	filtered bool
+	spaces   []space
+	links    []*wished
+	byName   map[place]*wished
 }
 
 func newWish(d Desired) *wish {
@@ -66,6 +68,7 @@ func (w *wish) host(d Desired) {
 	if d.Gateway == nil {
 		return
 	}
+	w.filtered = d.Gateway.Filtered
 	w.add(&wished{place: place{"", d.Gateway.Name}, Link: Link{
 		Kind: KindBridge, MTU: d.Gateway.MTU, Addrs: d.Gateway.Addrs,
 	}})
@@ -143,9 +146,12 @@ func (w *wish) sandbox(s Sandbox, masters map[string]place) {
 			continue
 		}
 		inner := place{s.Namespace, leg.Name}
+		port := Port{Learning: true, Flood: true}
+		if leg.NetworkID == "" {
+			port.Isolated, port.Hairpin = !w.filtered, w.filtered
+		}
 		w.add(&wished{place: place{master.namespace, TaskPort(s.ID, leg)}, inner: inner, Link: Link{
-			Kind: KindVeth, MTU: leg.MTU, Master: master.link,
-			Port: Port{Learning: true, Flood: true, Isolated: leg.NetworkID == ""},
+			Kind: KindVeth, MTU: leg.MTU, Master: master.link, Port: port,
 		}})
 		w.add(&wished{place: inner, Link: Link{
 			Kind: KindVeth, MTU: leg.MTU, MAC: leg.MAC, Addrs: leg.Addrs, Routes: hops(s.Routes, leg.Name),
