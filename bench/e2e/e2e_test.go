@@ -53,6 +53,7 @@ func TestLab(t *testing.T) {
 		{"Isolation", isolation},
 		{"NobodyListens", nobodyListens},
 		{"EndpointMode", endpointMode},
+		{"Encrypted", encrypted},
 		{"ScaleUpDown", scaleUpDown},
 		{"TaskKilledIsReplaced", taskKilledIsReplaced},
 		{"Trample", trample},

@@ -19,6 +19,11 @@ const requestTimeout = 20 * time.Second
 // get asks the daemon for one of Shoal's own views, which docker's client has no
 // word for, on the same socket.
 func get(ctx context.Context, docker command.Cli, path string, query url.Values, out any) error {
+	return call(ctx, docker, http.MethodGet, path, query, out)
+}
+
+// call is get by another method.
+func call(ctx context.Context, docker command.Cli, method, path string, query url.Values, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	host := docker.DockerEndpoint().Host
@@ -35,7 +40,7 @@ func get(ctx context.Context, docker command.Cli, path string, query url.Values,
 		},
 	}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://shoal/shoal/"+path+"?"+query.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://shoal/shoal/"+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}

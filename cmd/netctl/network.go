@@ -24,6 +24,7 @@ func networkCommands(docker command.Cli) []*cobra.Command {
 		show(docker, "lb", "What this node's kernel balances: virtual IPs and published ports", printBalancer),
 		show(docker, "dns", "Names that tasks of this node can ask for", printNames),
 		show(docker, "overlay", "Overlay networks of this node and their forwarding entries", printOverlay),
+		tunnels(docker),
 		show(docker, "gossip", "Members of the gossip and how well tables agree", printGossip),
 		dataPath(docker),
 		drift(docker),
@@ -144,11 +145,15 @@ func printNames(w io.Writer, names []netview.Name) {
 }
 
 func printOverlay(w io.Writer, networks []netview.Overlay) {
-	row(w, "NETWORK", "VNI", "LOCAL", "MTU", "PEER", "ADDRESS", "MAC", "VTEP", "NODE")
+	row(w, "NETWORK", "VNI", "LOCAL", "MTU", "ENCRYPTED", "PEER", "ADDRESS", "MAC", "VTEP", "NODE")
 	for _, n := range networks {
-		row(w, n.Name, n.VNI, n.Local, n.MTU, "", "", "", "", "")
+		if n.Blocked != "" {
+			row(w, n.Name, "-", "-", "-", n.Encrypted, "not carried: "+n.Blocked)
+			continue
+		}
+		row(w, n.Name, n.VNI, n.Local, n.MTU, n.Encrypted, "", "", "", "", "")
 		for _, p := range n.Peers {
-			row(w, n.Name, n.VNI, "", "", p.Task, list(p.Addrs), p.MAC, p.VTEP, p.Node)
+			row(w, n.Name, n.VNI, "", "", "", p.Task, list(p.Addrs), p.MAC, p.VTEP, p.Node)
 		}
 	}
 }

@@ -158,6 +158,7 @@ func (d *Daemon) router() http.Handler {
 	d.engine.Mount(rt)
 	cluster.Mount(rt)
 	d.mountViews(rt)
+	rt.Handle(http.MethodPost, "/shoal/rotate", d.rotate)
 	mountProfiles(rt)
 	return d.whenCaughtUp(rt)
 }

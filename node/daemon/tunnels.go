@@ -8,12 +8,17 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"shoal/control/api"
+	"shoal/control/dockerapi/wire"
+	"shoal/control/orchestrate/keys"
 	"shoal/node/fabric"
 	"shoal/node/plan"
 	"shoal/overlay/wglink"
@@ -185,4 +190,31 @@ func (d *Daemon) vault(self plan.Self) fabric.Vault {
 		return nil
 	}
 	return &wglink.Kernel{Path: self.VaultPath()}
+}
+
+// rotate begins a new epoch of keys. It is refused while the last change is not over.
+func (d *Daemon) rotate(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
+	st := d.store()
+	if st == nil {
+		return api.Errorf(api.Unavailable, "This node is not a swarm manager: ask one for new keys.")
+	}
+	view := st.View()
+	cluster := view.Cluster()
+	if cluster == nil || cluster.TunnelKeys.Current == 0 {
+		return api.Errorf(api.Unavailable, "the leader has not begun to count keys yet: try again in a moment")
+	}
+	e := cluster.TunnelKeys
+	if e.Changing() {
+		text := "the change to the keys of epoch %d is not over yet"
+		if waiting := keys.Waiting(view.Nodes(), e.Current); len(waiting) > 0 {
+			text += ": " + strings.Join(waiting, ", ") + " still to send under them"
+		}
+		return api.Errorf(api.Conflict, text, e.Current)
+	}
+	next := cluster.Copy()
+	next.TunnelKeys = keys.Next(e, time.Now().UTC())
+	if err := d.Propose(r.Context(), []api.Op{api.Update(next)}); err != nil {
+		return err
+	}
+	return wire.WriteJSON(w, http.StatusOK, struct{ Epoch uint64 }{next.TunnelKeys.Current})
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"shoal/control/dockerapi/wire"
+	"shoal/control/orchestrate/keys"
 	"shoal/node/fabric"
 	"shoal/node/metrics"
 	"shoal/node/netview"
@@ -66,7 +67,19 @@ func (d *Daemon) sources() *netview.Sources {
 		Networks: assigned.Networks, Services: assigned.Services, Nodes: assigned.Nodes,
 		Balancer: d.balancer, Why: d.why, Hides: d.hides, Peers: n.ask, Meter: n.meter,
 	}
+	if m.d.unsealed != nil {
+		s.Unsealed = m.d.unsealed.Error()
+	}
+	if assigned.Cluster != nil {
+		s.Keys = assigned.Cluster.TunnelKeys
+	}
 	if m.manager != nil {
+		s.Waiting = func() []string {
+			if e := s.Keys; e.Changing() {
+				return keys.Waiting(m.manager.View().Nodes(), e.Current)
+			}
+			return nil
+		}
 		view := m.manager.View()
 		s.NetworkName = func(id string) string {
 			if known := view.Network(id); known != nil {

@@ -134,6 +134,14 @@ func sameVault(a, b wireguard.Desired) bool {
 		slices.EqualFunc(a.Devices, b.Devices, same) && slices.Equal(a.Routes, b.Routes)
 }
 
+// Vault reads what the kernel has of encrypted networks' sockets.
+func (f *Fabric) Vault(ctx context.Context) (wireguard.Actual, error) {
+	if f.cfg.Vault == nil {
+		return wireguard.Actual{}, nil
+	}
+	return f.cfg.Vault.Read(ctx)
+}
+
 // vaultDrift says what differs between the vault and the wish.
 func (f *Fabric) vaultDrift(ctx context.Context, wish wireguard.Desired) (out []string, err error) {
 	if f.cfg.Vault == nil {

@@ -6,6 +6,7 @@ package netview
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -40,6 +41,12 @@ type Sources struct {
 	// Hides says why this node's kernel cannot let clients of published ports keep
 	// their address; nil when it can.
 	Hides error
+	// Unsealed says why the node cannot encrypt networks, "" when it can; Keys are
+	// the epochs of keys that count. Waiting lists the nodes that do not yet send
+	// under the newest ones, nil where that is not known.
+	Unsealed string
+	Keys     api.KeyEpochs
+	Waiting  func() []string
 	// Peers asks the other nodes; nil where there is no way to them.
 	Peers Peers
 	// Meter counts what services are used for; it outlives the sources.
@@ -112,8 +119,12 @@ type Overlay struct {
 	Local    netip.Addr
 	Port     uint16
 	MTU      int // bytes
-	Subnets  []netip.Prefix
-	Peers    []Peer
+	// Encrypted says that the frames go through tunnels, and Blocked why the node
+	// does not carry the network, "" when it does.
+	Encrypted bool
+	Blocked   string `json:",omitempty"`
+	Subnets   []netip.Prefix
+	Peers     []Peer
 }
 
 // Peer is a remote endpoint: what it is, and the forwarding and neighbour entries
@@ -218,12 +229,16 @@ func (s *Sources) Overlays() []Overlay {
 	}
 	out := []Overlay{}
 	for _, n := range s.Fabric.Wish().Overlay.Networks {
-		o := Overlay{ID: n.ID, Name: s.network(n.ID), VNI: n.VNI, Local: n.Local, Port: n.Port, MTU: n.MTU, Subnets: n.Subnets}
+		o := Overlay{ID: n.ID, Name: s.network(n.ID), VNI: n.VNI, Local: n.Local, Port: n.Port, MTU: n.MTU, Subnets: n.Subnets, Encrypted: n.Underlay != ""}
 		for _, p := range n.Peers {
 			r := owners[n.ID+" "+p.MAC]
 			o.Peers = append(o.Peers, Peer{Task: s.taskOf(r), Addrs: p.Addrs, MAC: p.MAC, VTEP: p.VTEP, Node: s.node(r.Owner)})
 		}
 		out = append(out, o)
+	}
+	blocked := s.Fabric.Wish().Blocked
+	for _, id := range slices.Sorted(maps.Keys(blocked)) {
+		out = append(out, Overlay{ID: id, Name: s.network(id), Encrypted: true, Blocked: blocked[id]})
 	}
 	return out
 }
@@ -318,6 +333,7 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 	view("datapath", func(r *http.Request, s *Sources) (any, error) {
 		return s.DataPath(r.Context(), r.URL.Query().Has("test"))
 	})
+	view("tunnels", func(r *http.Request, s *Sources) (any, error) { return s.Tunnels(r.Context()) })
 	view("gossip", func(_ *http.Request, s *Sources) (any, error) { return s.Gossip(), nil })
 	view("drift", func(r *http.Request, s *Sources) (any, error) {
 		differences, err := s.Fabric.Drift(r.Context())

@@ -100,12 +100,13 @@ func (c *compiler) vault() (d wireguard.Desired, settled uint64) {
 	return d, settled
 }
 
-// partners are the nodes that have something on an encrypted network of this one.
+// partners are the nodes that have something on an encrypted network of this one,
+// also those that the managers have given up: their tasks may go on.
 func (c *compiler) partners() map[string]bool {
 	active := map[string]bool{}
 	for _, n := range c.sealed {
 		for _, s := range c.remote[n.ID] {
-			active[s.Owner] = !c.dead[s.Owner]
+			active[s.Owner] = true
 		}
 	}
 	return active

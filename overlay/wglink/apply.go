@@ -166,7 +166,7 @@ func taken(err error, port uint16) error {
 }
 
 func address(a netip.Addr) *netlink.Addr {
-	return &netlink.Addr{IPNet: host(a), Scope: unix.RT_SCOPE_HOST}
+	return &netlink.Addr{IPNet: host(a)}
 }
 
 func route(l netlink.Link, to netip.Addr) *netlink.Route {

@@ -7,7 +7,7 @@
 // operations of the plan.
 //
 //	overlay netns            vault                              host netns
-//	vx4097 (socket here ---> lo 169.254.192.N/32                UDP 7947, 7948:
+//	vx4097 (socket here ---> lo 169.254.0.N/32                UDP 7947, 7948:
 //	 in the vault)           wg7 --- encrypted by keys of epoch 7 ---> sockets of
 //	                         wg8 --- by keys of epoch 8 -------------> the devices
 //
@@ -45,7 +45,7 @@ const devicePrefix = "wg"
 
 // tunnelPrefix holds the nodes' addresses inside the tunnels: link-local, since
 // nothing but the vault ever sees them.
-var tunnelPrefix = netip.MustParsePrefix("169.254.192.0/18")
+var tunnelPrefix = netip.MustParsePrefix("169.254.0.0/18")
 
 // Overhead is by how many bytes a packet grows on an underlay of the address's family.
 func Overhead(underlay netip.Addr) int {

@@ -137,12 +137,12 @@ func TestANewVault(t *testing.T) {
 	want := []string{
 		"ip netns add /run/ns/vault",
 		"sysctl -w net.ipv4.conf.all.rp_filter=0", "sysctl -w net.ipv4.conf.default.rp_filter=0", "sysctl -w net.ipv4.ip_forward=0",
-		"ip link set lo up", "ip addr replace 169.254.192.1/32 dev lo",
+		"ip link set lo up", "ip addr replace 169.254.0.1/32 dev lo",
 		"ip link add wg7 mtu 1440 type wireguard",
 		"wg set wg7 private-key (private key) && wg set wg7 listen-port 7948 && ip link set wg7 up",
-		"wg set wg7 peer GwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= allowed-ips 169.254.192.2/32 endpoint 192.0.2.2:7948 persistent-keepalive 25",
-		"wg set wg7 peer JQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= allowed-ips 169.254.192.3/32 endpoint 192.0.2.3:7948 persistent-keepalive off",
-		"ip route replace 169.254.192.2 dev wg7",
+		"wg set wg7 peer GwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= allowed-ips 169.254.0.2/32 endpoint 192.0.2.2:7948 persistent-keepalive 25",
+		"wg set wg7 peer JQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= allowed-ips 169.254.0.3/32 endpoint 192.0.2.3:7948 persistent-keepalive off",
+		"ip route replace 169.254.0.2 dev wg7",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n %s\nwant\n %s", strings.Join(got, "\n "), strings.Join(want, "\n "))
@@ -181,16 +181,16 @@ func TestChangesOfAVault(t *testing.T) {
 	}{
 		{"nothing differs", old, made, nil},
 		{"an epoch begins", both, made, []string{"ip link add wg8", "wg set wg8 private-key", "wg set wg8 peer"}},
-		{"the peer was heard under it", moved, turned, []string{"ip route replace 169.254.192.2 dev wg8"}},
+		{"the peer was heard under it", moved, turned, []string{"ip route replace 169.254.0.2 dev wg8"}},
 		{"the old epoch ends", next, after(t, turned, Plan(moved, turned, vault)), []string{"ip link del wg7"}},
 		{"a whole epoch was missed: its port is free before it is taken", late, made,
 			[]string{"ip link del wg7", "ip link add wg9", "wg set wg9 private-key", "wg set wg9 peer"}},
 		{"a peer moved and is heard from there", old, roam(true), nil},
-		{"a peer is not heard where it went", old, roam(false), []string{"wg set wg7 peer GwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= allowed-ips 169.254.192.2/32 endpoint 192.0.2.2:7948"}},
+		{"a peer is not heard where it went", old, roam(false), []string{"wg set wg7 peer GwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= allowed-ips 169.254.0.2/32 endpoint 192.0.2.2:7948"}},
 		{"a link that nobody wished for", old, change(func(a *Actual) { a.Others = []string{"eth0"} }), []string{"ip link del eth0"}},
-		{"an address that nobody wished for", old, change(func(a *Actual) { a.Addrs = append(a.Addrs, Addr(9)) }), []string{"ip addr del 169.254.192.9"}},
+		{"an address that nobody wished for", old, change(func(a *Actual) { a.Addrs = append(a.Addrs, Addr(9)) }), []string{"ip addr del 169.254.0.9"}},
 		{"routes trampled", old, change(func(a *Actual) { a.Routes = []Route{{Addr(4), "wg7"}} }),
-			[]string{"ip route replace 169.254.192.2 dev wg7", "ip route del 169.254.192.4 dev wg7"}},
+			[]string{"ip route replace 169.254.0.2 dev wg7", "ip route del 169.254.0.4 dev wg7"}},
 		{"somebody took the device down", old, change(func(a *Actual) {
 			d := a.Devices["wg7"]
 			d.Up, a.Devices["wg7"] = false, State{MTU: d.MTU, Port: d.Port, Public: d.Public, Peers: d.Peers}
@@ -285,7 +285,7 @@ func TestPrivateKeysAreNotPrinted(t *testing.T) {
 }
 
 func TestNumbers(t *testing.T) {
-	for number, want := range map[uint32]string{1: "169.254.192.1", 256: "169.254.193.0", 16382: "169.254.255.254"} {
+	for number, want := range map[uint32]string{1: "169.254.0.1", 256: "169.254.1.0", 16382: "169.254.63.254"} {
 		if got := Addr(number).String(); got != want {
 			t.Errorf("node %d is at %s, want %s", number, got, want)
 		}

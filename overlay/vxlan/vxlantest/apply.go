@@ -94,7 +94,7 @@ func (k *Kernel) add(op vxlan.Op) error {
 		}
 		for path, s := range k.spaces {
 			for name, l := range s.links {
-				if l.Kind == vxlan.KindVXLAN && l.Tunnel.VNI == o.Tunnel.VNI && l.Tunnel.Port == o.Tunnel.Port {
+				if l.Kind == vxlan.KindVXLAN && l.Tunnel.VNI == o.Tunnel.VNI && l.Tunnel.Port == o.Tunnel.Port && l.Tunnel.Underlay == o.Tunnel.Underlay {
 					return fmt.Errorf("VNI %d is taken by %q in %q: %w", o.Tunnel.VNI, name, path, fs.ErrExist)
 				}
 			}
