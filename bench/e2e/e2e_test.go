@@ -56,6 +56,7 @@ func TestLab(t *testing.T) {
 		{"Encrypted", encrypted},
 		{"ScaleUpDown", scaleUpDown},
 		{"TaskKilledIsReplaced", taskKilledIsReplaced},
+		{"Health", health},
 		{"Trample", trample},
 		{"ShoaldAway", shoaldAway},
 		{"ShoaldKill9", shoaldKill9},

@@ -96,6 +96,9 @@ type Task struct {
 	// the service when the task is made.
 	ServiceName string             `json:",omitempty"`
 	Ports       []swarm.PortConfig `json:",omitempty"`
+	// ServiceLabels are the labels of the service that speak to the node, as they
+	// were when the task was made.
+	ServiceLabels map[string]string `json:",omitempty"`
 	// StartAfter holds a task at desired state ready until then (restart delay).
 	StartAfter time.Time `json:"StartAfter,omitzero"`
 	// StartedAt is when the task was first seen running; zero before.

@@ -121,7 +121,7 @@ func ParsePolicy(labels map[string]string) (Policy, error) {
 	p := Policy{Algorithm: Algorithms[0], ReadyTimeout: DefaultReadyTimeout}
 	var wrong error
 	for _, label := range slices.Sorted(maps.Keys(labels)) {
-		if !speaksOfPolicy(label) {
+		if !SpeaksOfPolicy(label) {
 			continue
 		}
 		if err := p.read(label, strings.TrimSpace(labels[label])); err != nil && wrong == nil {
@@ -131,7 +131,8 @@ func ParsePolicy(labels map[string]string) (Policy, error) {
 	return p, wrong
 }
 
-func speaksOfPolicy(label string) bool {
+// SpeaksOfPolicy says whether ParsePolicy looks at a label.
+func SpeaksOfPolicy(label string) bool {
 	return slices.ContainsFunc(policyPrefixes, func(prefix string) bool { return strings.HasPrefix(label, prefix) })
 }
 

@@ -23,9 +23,6 @@ func warnings(r *http.Request, spec swarm.ServiceSpec) []string {
 	if c == nil {
 		return out
 	}
-	if h := c.Healthcheck; h != nil {
-		warn(len(h.Test) > 0 && h.Test[0] != "NONE", "the health check is not run: a task counts as usable once its published TCP ports accept connections")
-	}
 	if d := c.DNSConfig; d != nil {
 		warn(len(d.Nameservers) > 0, "the service's own name servers are not asked: names outside the cluster go to the node's")
 	}

@@ -11,15 +11,12 @@ import (
 
 func TestWarningsNameWhatIsNotDone(t *testing.T) {
 	for want, change := range map[string]func(*swarm.ServiceSpec){
-		"health check": func(s *swarm.ServiceSpec) {
-			s.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "true"}}
-		},
 		"log driver": func(s *swarm.ServiceSpec) { s.TaskTemplate.LogDriver = &swarm.Driver{Name: "syslog"} },
 		"privilege": func(s *swarm.ServiceSpec) {
 			s.TaskTemplate.ContainerSpec.Privileges = &swarm.Privileges{NoNewPrivileges: true}
 		},
 		"": func(s *swarm.ServiceSpec) {
-			s.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
+			s.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "true"}}
 		},
 	} {
 		spec := swarm.ServiceSpec{TaskTemplate: swarm.TaskSpec{ContainerSpec: &swarm.ContainerSpec{DNSConfig: &swarm.DNSConfig{}}}}

@@ -74,7 +74,7 @@ func Desire(now time.Time, t *api.Task, state swarm.TaskState) api.Op {
 
 // NewTask makes a task of the service for a slot (replicated) or a node (global).
 func NewTask(now time.Time, id string, s *api.Service, slot int, nodeID string) *api.Task {
-	t := &api.Task{SpecVersion: s.SpecVersion, ServiceName: s.Spec.Name, Ports: ports(s)}
+	t := &api.Task{SpecVersion: s.SpecVersion, ServiceName: s.Spec.Name, Ports: ports(s), ServiceLabels: policyLabels(s)}
 	t.ID = id
 	t.CreatedAt, t.UpdatedAt = now, now
 	t.Labels = map[string]string{}
@@ -99,6 +99,20 @@ func Renew(now time.Time, v View, id string, s *api.Service, old *api.Task) *api
 		t.Spec, t.SpecVersion, t.Ports = old.Spec, old.SpecVersion, old.Ports
 	}
 	return t
+}
+
+// policyLabels are the labels of the service that speak to the node.
+func policyLabels(s *api.Service) map[string]string {
+	var out map[string]string
+	for label, value := range s.Spec.Labels {
+		if api.SpeaksOfPolicy(label) {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[label] = value
+		}
+	}
+	return out
 }
 
 // ports are the service's ports with published ones filled in, or as wished

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,6 +50,7 @@ type network struct {
 	attached map[string]bool
 	live     map[string]bool
 	deaf     map[string]bool // tasks that accept no connection
+	asked    []uint16        // the ports that were tried last
 	refuse   error           // what Attach says
 	stuck    int             // so many times Detach fails
 	hold     chan struct{}   // Attach waits for it, unless nil
@@ -106,9 +108,10 @@ func (n *network) Detach(_ context.Context, id string) error {
 	return nil
 }
 
-func (n *network) Accepts(_ context.Context, t *api.Task, _ []uint16) bool {
+func (n *network) Accepts(_ context.Context, t *api.Task, ports []uint16) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.asked = ports
 	return n.attached[t.ID] && !n.deaf[t.ID]
 }
 
@@ -241,6 +244,8 @@ type node struct {
 	agent    *agent.Agent
 	end      func()
 	revision uint64
+	ill      atomic.Bool // what health checks find
+	hang     atomic.Bool // health checks do not end
 
 	mu     sync.Mutex
 	states map[string][]swarm.TaskState // every state that was reported
@@ -263,8 +268,15 @@ func newNode(t *testing.T) *node {
 	n := &node{t: t, dir: t.TempDir(), states: map[string][]swarm.TaskState{}}
 	n.network = &network{journal: &n.journal, attached: map[string]bool{}, live: map[string]bool{}, deaf: map[string]bool{}}
 	n.runtime = &noted{journal: &n.journal, names: map[string]string{}, Runtime: fake.New(fake.Config{
-		Images: []string{"web", "done", "broken", "odd"}, Run: program,
+		Images: []string{"web", "done", "broken", "odd", "checked"}, Run: func(c runtime.Container) fake.Process {
+			p := program(c)
+			p.Exec = func([]string) fake.Executed {
+				return fake.Executed{Hangs: n.hang.Load(), Exit: map[bool]int{true: 1}[n.ill.Load()]}
+			}
+			return p
+		},
 	})}
+	n.runtime.AddImage("exposed", "80/tcp")
 	n.boot()
 	t.Cleanup(func() { n.halt() })
 	return n

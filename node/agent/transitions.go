@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
@@ -20,7 +21,6 @@ const (
 	retryDelay     = 500 * time.Millisecond
 	attachTimeout  = 30 * time.Second
 	settleTimeout  = 2 * time.Second
-	acceptTimeout  = 10 * time.Second
 	acceptPollMin  = 2 * time.Millisecond
 	acceptPollMax  = 100 * time.Millisecond
 	defaultGrace   = 10 * time.Second
@@ -62,6 +62,9 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 	if err != nil {
 		return err
 	}
+	w.mu.Lock()
+	w.local.Check, w.local.Exposed = newCheck(c.Healthcheck, image), exposedPorts(image)
+	w.mu.Unlock()
 	err = w.a.cfg.Runtime.Create(ctx, spec)
 	if errdefs.IsAlreadyExists(err) { // made by a run that was cut off before it could say so
 		if err = w.a.cfg.Runtime.Remove(ctx, spec.ID); err == nil {
@@ -100,18 +103,23 @@ func hostPorts(t *api.Task) (ports []swarm.PortConfig) {
 }
 
 // watch serves a started task until it exits or is no longer wanted: it waits
-// until the task accepts connections, publishes it, and notices its end.
+// until the task is healthy, or accepts connections where nothing checks its
+// health, publishes it, and notices its end.
 func (w *worker) watch(ctx context.Context, t *api.Task) {
+	if w.local.Unhealthy { // an earlier run was about to end it
+		w.endUnhealthy(ctx, t)
+		return
+	}
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
-	ctx, cancel := context.WithCancel(ctx)
+	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	exited, ready := make(chan exit, 1), make(chan struct{})
 	helpers.Go(func() {
-		st, err := w.a.cfg.Runtime.Wait(ctx, ContainerID(w.id))
+		st, err := w.a.cfg.Runtime.Wait(inner, ContainerID(w.id))
 		exited <- exit{st, err}
 	})
-	helpers.Go(func() { defer close(ready); w.awaitAccept(ctx, t) })
+	health := w.awaitReady(inner, &helpers, t, ready)
 	for {
 		select {
 		case <-ctx.Done():
@@ -121,8 +129,18 @@ func (w *worker) watch(ctx context.Context, t *api.Task) {
 			return
 		case <-ready:
 			ready = nil
-			if ctx.Err() == nil && !w.unwanted() {
+			if !w.unwanted() {
 				w.serve(t)
+			}
+		case s := <-health:
+			switch {
+			case w.unwanted():
+			case s == container.Healthy:
+				w.serve(t)
+			case s == container.Unhealthy:
+				cancel()
+				w.endUnhealthy(ctx, t)
+				return
 			}
 		case <-w.changed:
 			if w.unwanted() {
@@ -130,6 +148,78 @@ func (w *worker) watch(ctx context.Context, t *api.Task) {
 			}
 		}
 	}
+}
+
+// awaitReady closes ready when the task takes part, once it accepts connections;
+// one that took part before this node's restart does at once. A task with a health
+// check is examined instead, and takes part when health says so.
+func (w *worker) awaitReady(ctx context.Context, helpers *sync.WaitGroup, t *api.Task, ready chan<- struct{}) (health <-chan container.HealthStatus) {
+	check, running := w.local.Check, w.status().State == swarm.TaskStateRunning
+	switch {
+	case running:
+		close(ready)
+	case check == nil:
+		helpers.Go(func() {
+			if w.awaitAccept(ctx, t); ctx.Err() == nil {
+				close(ready)
+			}
+		})
+	}
+	if check == nil {
+		return nil
+	}
+	changes := make(chan container.HealthStatus)
+	helpers.Go(func() { w.examine(ctx, check, w.healthNow(ctx, running), changes) })
+	return changes
+}
+
+// healthNow is how a task is before it is asked: what took part was healthy.
+func (w *worker) healthNow(ctx context.Context, running bool) health {
+	h := health{started: w.a.cfg.Now()}
+	if st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id)); err == nil && !st.StartedAt.IsZero() {
+		h.started = st.StartedAt
+	}
+	if h.Status = container.Starting; running {
+		h.Status = container.Healthy
+	}
+	return h
+}
+
+// endUnhealthy ends a task whose health check failed, as if it had failed by
+// itself, and in the order that loses nobody's request.
+func (w *worker) endUnhealthy(ctx context.Context, t *api.Task) {
+	w.mu.Lock()
+	w.local.Unhealthy = true
+	w.mu.Unlock()
+	w.persist() // a restart in the middle must not publish it again
+	if w.status().State == swarm.TaskStateRunning {
+		w.drain(ctx, t)
+	}
+	w.settled()
+	if err := ignoreMissing(w.a.cfg.Runtime.Stop(ctx, ContainerID(w.id), grace(t))); err != nil {
+		if ctx.Err() == nil {
+			w.a.cfg.Logger.Error("an unhealthy task does not stop", "task", w.id, "error", err)
+			pause(ctx, retryDelay)
+		}
+		return
+	}
+	code := 0
+	if st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id)); err == nil {
+		code = st.ExitCode
+	}
+	w.a.cfg.Endpoints.Withdraw(w.id)
+	w.a.cfg.Network.SetLive(w.id, false)
+	w.exitCode(code)
+	w.fail(swarm.TaskStateFailed, unhealthyError(code))
+}
+
+// unhealthyError is in Docker's words; a process that ended well all the same has
+// no code to tell.
+func unhealthyError(code int) error {
+	if code == 0 {
+		return fmt.Errorf("task: unhealthy container")
+	}
+	return fmt.Errorf("task: non-zero exit (%d): unhealthy container", code)
 }
 
 type exit struct {
@@ -148,15 +238,15 @@ func (w *worker) serve(t *api.Task) {
 }
 
 // awaitAccept returns when the task accepts connections on its ports, or after
-// a bound: a task that never listens is not held back for ever, and one that was
-// running before this node's restart not at all.
+// a bound: a task that never listens is not held back for ever.
 func (w *worker) awaitAccept(ctx context.Context, t *api.Task) {
-	if w.status().State == swarm.TaskStateRunning {
+	policy, _ := api.ParsePolicy(t.ServiceLabels) // the managers refuse what is wrong
+	if policy.ReadyWhenStarted {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, policy.ReadyTimeout)
 	defer cancel()
-	ports := listenPorts(t)
+	ports := w.listenPorts(t)
 	for wait := acceptPollMin; len(ports) > 0 && ctx.Err() == nil; wait = min(2*wait, acceptPollMax) {
 		if w.a.cfg.Network.Accepts(ctx, t, ports) {
 			return
@@ -165,13 +255,17 @@ func (w *worker) awaitAccept(ctx context.Context, t *api.Task) {
 	}
 }
 
-// listenPorts are the TCP ports a task is expected to listen on.
-func listenPorts(t *api.Task) []uint16 {
+// listenPorts are the TCP ports a task is expected to listen on: those it
+// publishes, or else those that its image exposes.
+func (w *worker) listenPorts(t *api.Task) []uint16 {
 	var out []uint16
 	for _, p := range t.Ports {
 		if p.Protocol == "tcp" && p.TargetPort != 0 {
 			out = append(out, uint16(p.TargetPort))
 		}
+	}
+	if len(t.Ports) == 0 {
+		return w.local.Exposed
 	}
 	return out
 }
@@ -303,7 +397,7 @@ func (w *worker) adopt(t *api.Task) error {
 		return nil
 	}
 	v := w.endpoint(t)
-	if !t.Wanted() {
+	if !t.Wanted() || w.local.Unhealthy {
 		v.State = draining
 	}
 	w.a.cfg.Network.SetLive(w.id, true)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
@@ -32,7 +33,8 @@ type worker struct {
 	settled func()
 	known   chan struct{} // closed by sighted, once: whether the task outlived the restart
 	sighted func()
-	made    bool // everything that a start needs was made by this run
+	made    bool              // everything that a start needs was made by this run
+	health  *container.Health // replaced, never changed; nil without a health check
 }
 
 // local is what a node must remember of a task to go on after a restart.
@@ -40,6 +42,12 @@ type local struct {
 	Status swarm.TaskStatus
 	// Detached says that the namespace of a finished task is gone.
 	Detached bool
+	// Check is the task's health check, nil without one. Unhealthy says that it
+	// failed: the task is to end.
+	Check     *Check `json:",omitempty"`
+	Unhealthy bool   `json:",omitempty"`
+	// Exposed are the TCP ports that the image says its program listens on.
+	Exposed []uint16 `json:",omitempty"`
 }
 
 func newWorker(a *Agent, id string, t *api.Task) *worker {

@@ -153,7 +153,7 @@ func (d *Daemon) router() http.Handler {
 	cluster := d.clusterAPI()
 	d.engine = engineapi.New(engineapi.Config{
 		Runtime: d.runtime, Swarm: d.Info, Hostname: d.cfg.Hostname, Version: d.cfg.Version, StateDir: d.cfg.StateDir,
-		ClusterEvents: cluster.Events, Now: time.Now,
+		ClusterEvents: cluster.Events, Health: d.health, Now: time.Now,
 	})
 	d.engine.Mount(rt)
 	cluster.Mount(rt)

@@ -5,6 +5,7 @@ import (
 	goruntime "runtime"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
@@ -101,4 +102,14 @@ func (d *Daemon) report(state *membership, creds *ca.Credentials) api.NodeReport
 		r.RaftAddr = state.AdvertiseAddr
 	}
 	return r
+}
+
+// health says how a task of this node is, nil without a health check.
+func (d *Daemon) health(taskID string) *container.Health {
+	if m := d.current(); m != nil {
+		if a := (source{m}).agent(); a != nil {
+			return a.Health(taskID)
+		}
+	}
+	return nil
 }

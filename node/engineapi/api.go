@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/swarm"
 
@@ -15,11 +16,15 @@ import (
 	"shoal/node/runtime"
 )
 
-// Config is what the API needs; every field but ClusterEvents must be set.
+// Config is what the API needs; every field but ClusterEvents and Health
+// must be set.
 type Config struct {
 	Runtime runtime.Runtime
 	// Swarm says what part the node has in a cluster, from memory.
 	Swarm func() swarm.Info
+	// Health says how a task of this node is, nil without a health check. It may
+	// be nil.
+	Health func(taskID string) *container.Health
 	// Hostname, Version and StateDir are for info.
 	Hostname, Version, StateDir string
 	// ClusterEvents sends the cluster's events until ctx ends; on a node that

@@ -27,7 +27,7 @@ const (
 const defaultStopGrace = 10 * time.Second
 
 func (a *API) listContainers(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
-	filters, err := wire.ParseFilters(r, "ancestor", "exited", "id", "is-task", "label", "name", "status")
+	filters, err := wire.ParseFilters(r, "ancestor", "exited", "health", "id", "is-task", "label", "name", "status")
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (a *API) listContainers(w http.ResponseWriter, r *http.Request, _ map[strin
 	out := []container.Summary{}
 	for _, c := range list {
 		all := wire.Bool(r, "all") || limit > 0 || filters.Has("status") || filters.Has("exited")
-		if !all && c.State != runtime.Running || !containerMatches(filters, c) {
+		if !all && c.State != runtime.Running || !containerMatches(filters, c) || filters.Has("health") && !filters.Exact("health", string(a.health(c).Status)) {
 			continue
 		}
 		if limit > 0 && len(out) == limit {
@@ -83,6 +83,9 @@ func (a *API) summary(c runtime.Status) container.Summary {
 		NetworkSettings: &container.NetworkSettingsSummary{},
 	}
 	s.HostConfig.NetworkMode = "default"
+	if h := a.health(c); h.Status != container.NoHealthcheck {
+		s.Health = &container.HealthSummary{Status: h.Status, FailingStreak: h.FailingStreak}
+	}
 	return s
 }
 
@@ -90,11 +93,32 @@ func (a *API) summary(c runtime.Status) container.Summary {
 func (a *API) phrase(c runtime.Status) string {
 	switch c.State {
 	case runtime.Running:
-		return "Up " + ago(a.cfg.Now().Sub(c.StartedAt))
+		return "Up " + ago(a.cfg.Now().Sub(c.StartedAt)) + healthPhrase(a.health(c).Status)
 	case runtime.Exited:
 		return fmt.Sprintf("Exited (%d) %s ago", c.ExitCode, ago(a.cfg.Now().Sub(c.FinishedAt)))
 	}
 	return "Created"
+}
+
+// health is how a container is by its task's health check; what does not run is
+// not examined.
+func (a *API) health(c runtime.Status) container.Health {
+	if id := c.Labels["com.docker.swarm.task.id"]; a.cfg.Health != nil && id != "" && c.State == runtime.Running {
+		if h := a.cfg.Health(id); h != nil {
+			return *h
+		}
+	}
+	return container.Health{Status: container.NoHealthcheck}
+}
+
+func healthPhrase(s container.HealthStatus) string {
+	switch s {
+	case container.Starting:
+		return " (health: starting)"
+	case container.Healthy, container.Unhealthy:
+		return " (" + string(s) + ")"
+	}
+	return ""
 }
 
 func ago(d time.Duration) string {
@@ -146,12 +170,16 @@ func (a *API) inspectContainer(w http.ResponseWriter, r *http.Request, vars map[
 	if err != nil {
 		return err
 	}
+	var health *container.Health
+	if h := a.health(c); h.Status != container.NoHealthcheck {
+		health = &h
+	}
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 	return wire.WriteJSON(w, http.StatusOK, container.InspectResponse{
 		ID: c.ID, Name: "/" + c.Name, Created: stamp(c.CreatedAt), Image: c.Image, LogPath: c.LogPath,
 		State: &container.State{
 			Status: container.ContainerState(c.State), Running: c.State == runtime.Running, Pid: c.PID, ExitCode: c.ExitCode,
-			OOMKilled: c.OOMKilled, StartedAt: stamp(c.StartedAt), FinishedAt: stamp(c.FinishedAt),
+			OOMKilled: c.OOMKilled, Health: health, StartedAt: stamp(c.StartedAt), FinishedAt: stamp(c.FinishedAt),
 		},
 		Driver: "overlayfs", Platform: goOS, Mounts: []container.MountPoint{}, HostConfig: &container.HostConfig{},
 		Config:          &container.Config{Image: familiar(c.Image), Labels: c.Labels},

@@ -25,10 +25,13 @@ import (
 
 // AddImage makes an image present under the reference, with content of its own.
 // A reference that does not parse panics: the test is wrong.
-func (f *Runtime) AddImage(ref string) runtime.Image {
+func (f *Runtime) AddImage(ref string, exposed ...string) runtime.Image {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.add(ref)
+	i := f.add(ref)
+	i.ExposedPorts = exposed
+	f.images[i.Name] = i
+	return i
 }
 
 func (f *Runtime) add(ref string) runtime.Image {
