@@ -34,13 +34,16 @@ import (
 // TestLab brings it up once; its tests follow each other, the gentle ones first,
 // and each leaves the lab as it found it. At the end nothing may be left.
 func TestLab(t *testing.T) {
-	l := labtest.Up(t, lab.Config{Dir: "/run/shoal-e2e", Prefix: "se2e", Subnet: "10.80.0.0/24"}, "whoami.tar")
+	l := labtest.Up(t, lab.Config{
+		Dir: "/run/shoal-e2e", Prefix: "se2e", Subnet: "10.80.0.0/24", DaemonFlags: []string{"--resolv-conf", "/run/shoal-e2e/" + resolvConf},
+	}, "whoami.tar")
 	for _, test := range []struct {
 		name string
 		run  func(*world)
 	}{
 		{"Mesh", mesh},
 		{"Names", names},
+		{"Resolvers", resolvers},
 		{"VIPSourceAddress", vipSourceAddress},
 		{"UDP", udp},
 		{"MTU", mtuFollows},

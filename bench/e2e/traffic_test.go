@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/bench/lab/labtest"
+	"shoal/node/agent"
 	"shoal/overlay/netns"
 )
 
@@ -42,7 +43,7 @@ func udp(w *world) {
 func names(w *world) {
 	net1 := w.network("names-net")
 	other := w.network("names-other")
-	web := w.start("names-web", 3, attached(net1, "shop"))
+	web := w.start("names-web", 3, attached(net1, "shop"), published(8231, network.TCP), func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.Hostname = "names-host" })
 	rr := w.start("names-rr", 2, attached(net1), roundRobin)
 	w.start("names-far", 1, attached(other))
 	clients := w.startGlobal("names-client", attached(net1))
@@ -59,7 +60,8 @@ func names(w *world) {
 	for _, client := range clients {
 		for name, want := range map[string][]string{
 			"names-web": {vip}, "names-web.names-net": {vip}, "shop": {vip},
-			"tasks.names-web": all(web), "names-rr": all(rr), "tasks.names-rr": all(rr),
+			"tasks.names-web": all(web), "names-rr": all(rr), "tasks.names-rr": all(rr), "NAMES-Web": {vip}, "tasks.shop": all(web),
+			"names-host": all(web), fmt.Sprintf("names-web.%d.%s", web[0].Slot, web[0].ID): all(web[:1]), agent.ContainerID(web[1].ID)[:12]: all(web[1:2]),
 		} {
 			w.eventually(10*time.Second, name, func() error {
 				out, err := inside(client, "lookup", name)
@@ -71,6 +73,7 @@ func names(w *world) {
 		}
 		w.reverse(client, net1, web)
 		w.codes(client)
+		w.srv(client, "_http._tcp.names-web.", all(web))
 	}
 }
 
@@ -99,6 +102,28 @@ func (w *world) reverse(client swarm.Task, networkID string, tasks []swarm.Task)
 		out, err := inside(client, "lookup", addr)
 		if want := fmt.Sprintf("names-web.%d", task.Slot); err != nil || !strings.HasPrefix(out, want) {
 			w.Errorf("%s is called %q (%v), not %s", addr, out, err, want)
+		}
+	}
+}
+
+// srv: the tasks behind a port, their addresses beside them; names live for a few
+// seconds.
+func (w *world) srv(client swarm.Task, name string, want []string) {
+	w.Helper()
+	answer, err := query(client, name, dns.TypeSRV)
+	if err != nil || len(answer.Answer) != len(want) || !slices.Equal(values(answer.Extra), want) {
+		w.Errorf("SRV of %s: %v %v", name, answer, err)
+		return
+	}
+	for _, rr := range answer.Answer {
+		record, ok := rr.(*dns.SRV)
+		if !ok || record.Port != 80 || rr.Header().Ttl > 5 {
+			w.Errorf("SRV of %s: %v", name, rr)
+			continue
+		}
+		addr, err := query(client, record.Target, dns.TypeA)
+		if err != nil || len(addr.Answer) != 1 || !slices.Contains(want, values(addr.Answer)[0]) {
+			w.Errorf("A of %s: %v %v", record.Target, addr, err)
 		}
 	}
 }

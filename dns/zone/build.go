@@ -3,7 +3,6 @@ package zone
 import (
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -130,28 +129,6 @@ func (x *index) own(name string, addrs []netip.Addr) {
 func (x *index) share(name string, addrs []netip.Addr) {
 	if name = canonical(name); name != "" {
 		x.names[name] = answer(slices.Concat(x.names[name].addrs, addrs))
-	}
-}
-
-// ports adds the SRV names of a service (RFC 2782): _port._proto.service, where
-// port is the port's name or its number, for the service's name and its aliases.
-func (x *index) ports(s Service) {
-	for _, p := range s.Ports {
-		var targets []Target
-		for _, t := range s.Tasks {
-			if !t.Draining {
-				targets = append(targets, Target{Name: t.FullName + "." + x.name, Port: p.Port, Addrs: t.Addrs})
-			}
-		}
-		for _, label := range []string{p.Name, strconv.Itoa(int(p.Port))} {
-			if label == "" {
-				continue
-			}
-			for _, name := range append([]string{s.Name}, s.Aliases...) {
-				name = canonical("_" + label + "._" + p.Protocol + "." + name)
-				x.srv[name] = append(slices.Clip(x.srv[name]), targets...)
-			}
-		}
 	}
 }
 

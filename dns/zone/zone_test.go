@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -94,11 +95,24 @@ func TestReverse(t *testing.T) {
 }
 
 func TestServicePorts(t *testing.T) {
-	z := Build(example())
-	for _, name := range []string{"_http._tcp.web", "_80._tcp.web", "_HTTP._tcp.web.app.", "_http._tcp.www", "_80._tcp.front"} {
-		got, known := z.Targets([]string{"n1"}, name)
-		if !known || len(got) != 2 || got[0].Port != 80 || got[0].Name != "web.1.aaaa.App" {
-			t.Errorf("%s: got %+v %v", name, got, known)
+	m := example()
+	db := &m.Networks[0].Services[1]
+	db.Ports = []Port{{Protocol: "tcp", Port: 5432}, {Protocol: "udp", Port: 4711}, {Name: "admin", Protocol: "tcp", Port: 80}}
+	z := Build(m)
+	for name, want := range map[string]string{
+		"_http._tcp.web": "web.1.aaaa.App:80 web.2.bbbb.App:80", "_80._tcp.web": "web.1.aaaa.App:80 web.2.bbbb.App:80",
+		"_HTTP._tcp.web.app.": "web.1.aaaa.App:80 web.2.bbbb.App:80", "_http._tcp.www": "web.1.aaaa.App:80 web.2.bbbb.App:80",
+		"_80._tcp.front":      "web.1.aaaa.App:80 web.2.bbbb.App:80 db.1.dddd.App:80",
+		"_postgresql._tcp.db": "db.1.dddd.App:5432", "_5432._tcp.db": "db.1.dddd.App:5432", "_4711._udp.db.app": "db.1.dddd.App:4711",
+		"_admin._tcp.db": "db.1.dddd.App:80", "_http._tcp.db": "", "_4711._tcp.db": "", "http._tcp.web": "", "_http._tcp.web.back": "",
+	} {
+		targets, known := z.Targets([]string{"n1"}, name)
+		var got []string
+		for _, target := range targets {
+			got = append(got, fmt.Sprint(target.Name, ":", target.Port))
+		}
+		if strings.Join(got, " ") != want || known != (want != "") {
+			t.Errorf("%s: got %v %v, want %s", name, got, known, want)
 		}
 	}
 }
