@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"time"
 
 	"github.com/docker/cli/cli"
 	"github.com/docker/cli/cli/command"
@@ -17,6 +18,7 @@ import (
 func traceCommand(docker command.Cli) *cobra.Command {
 	var o options
 	var protocol, entry string
+	var live bool
 	cmd := &cobra.Command{
 		Use:   "trace [OPTIONS] FROM TO[:PORT]",
 		Short: "Where a packet goes and why",
@@ -28,12 +30,16 @@ an address, or a name as FROM would ask for it. Without a port it is a ping.`,
 		Args: cli.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := url.Values{"from": {args[0]}, "to": {args[1]}, "protocol": {protocol}, "entry": {entry}}
+			if live {
+				q.Set("live", "1")
+			}
 			return fetch(cmd, docker, "trace", q, o, printTrace)
 		},
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&protocol, "protocol", "", `"tcp", "udp", "sctp" or "ping" (default "tcp" with a port, "ping" without)`)
 	cmd.Flags().StringVar(&entry, "entry", "", "the node that a client outside reaches (default the one that has the address)")
+	cmd.Flags().BoolVar(&live, "live", false, "send one real packet and compare; it reaches the service")
 	return cmd
 }
 
@@ -42,7 +48,21 @@ func printTrace(w io.Writer, r netview.Route) {
 	if r.Name != "" {
 		fmt.Fprintln(w, r.Name)
 	}
+	printPaths(w, r)
+	for _, note := range r.Notes {
+		fmt.Fprintln(w, "note:", note)
+	}
+	if r.Live != nil {
+		printLive(w, r)
+	}
+}
+
+// printPaths prints the plan.
+func printPaths(w io.Writer, r netview.Route) {
 	for i, p := range r.Paths {
+		if r.Live != nil && r.Live.Way != 0 && r.Live.Way != i+1 {
+			continue // the packet took another one
+		}
 		if len(r.Paths) > 1 {
 			fmt.Fprintf(w, "way %d of %d\n", i+1, len(r.Paths))
 		}
@@ -52,8 +72,41 @@ func printTrace(w io.Writer, r netview.Route) {
 		}
 		fmt.Fprintln(w, "  "+verdict(r, p))
 	}
-	for _, note := range r.Notes {
+}
+
+// printLive prints the real packet.
+func printLive(w io.Writer, r netview.Route) {
+	l := r.Live
+	row(w, "seen", "WHERE", "LINK", "PACKET", "BY THE NODE'S CLOCK")
+	first := map[string]time.Time{}
+	for n, at := range l.Seen {
+		if first[at.Node].IsZero() {
+			first[at.Node] = at.At
+		}
+		link := "in by " + at.Link
+		if at.Out {
+			link = "out by " + at.Link
+		}
+		packet := at.Src.String() + " > " + at.Dst.String()
+		if r.Protocol == "ping" {
+			packet = at.Src.Addr().String() + " > " + at.Dst.Addr().String()
+		}
+		if at.VNI != 0 {
+			packet += fmt.Sprintf(" in VXLAN %d to %s", at.VNI, at.VTEP)
+		}
+		row(w, fmt.Sprintf("  %d", n+1), at.Where, link, packet, "+"+at.At.Sub(first[at.Node]).Round(time.Microsecond).String())
+	}
+	for _, note := range l.Notes {
 		fmt.Fprintln(w, "note:", note)
+	}
+	fmt.Fprintf(w, "the sender learnt: %s\n", l.Outcome)
+	switch {
+	case l.Differs != "":
+		fmt.Fprintln(w, "NOT AS PLANNED:", l.Differs)
+	case len(r.Paths) > 1:
+		fmt.Fprintf(w, "as planned, by way %d of %d\n", l.Way, len(r.Paths))
+	default:
+		fmt.Fprintln(w, "as planned")
 	}
 }
 

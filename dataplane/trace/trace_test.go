@@ -126,6 +126,8 @@ func TestTrace(t *testing.T) {
 		{"unpublished port", closed, []string{"refused n1 10.77.0.1:9999 from 10.77.0.9"}, []string{"nothing listens on 9999/tcp in n1, and no service publishes that port"}},
 		{"outside by the gateway", from("n1", "web.1", "192.0.2.7:443", lb.TCP),
 			[]string{"left n1 192.0.2.7:443 from 10.77.0.1"}, []string{"source 172.19.0.11 becomes 10.77.0.1", "next is 10.77.0.254"}},
+		{"an overlay address from where the overlay is not", from("n1", "", "10.0.1.11:80", lb.TCP),
+			[]string{"left n1 10.0.1.11:80 from 10.77.0.1"}, []string{"next is 10.77.0.254"}},
 		{"the resolver", from("n1", "web.1", "127.0.0.11:53", lb.UDP),
 			[]string{"delivered n1/web.1 127.0.0.11:40053 from 127.0.0.11"}, []string{"redirect 127.0.0.11:53/udp"}},
 		{"an address of the network that nobody has", from("n1", "web.1", "10.0.1.99:80", lb.TCP),

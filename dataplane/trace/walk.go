@@ -315,7 +315,7 @@ func (t *tracer) cross(w walk, link Interface) {
 func (t *tracer) outside(w walk, link Interface, route Route, next netip.Addr) {
 	for i := range t.world.Namespaces {
 		n := &t.world.Namespaces[i]
-		if n.Node == w.at.Node && n != w.at && n.Path != w.at.Path && n.owns(next) && (route.Via.IsValid() || n.Path != "") {
+		if n.Node == w.at.Node && n != w.at && n.Path != w.at.Path && n.beside(next) && (route.Via.IsValid() || n.Path != "") {
 			w = w.note(routes, route.String(), "to "+n.where())
 			w.at = n
 			t.arrive(w)
@@ -324,7 +324,7 @@ func (t *tracer) outside(w walk, link Interface, route Route, next netip.Addr) {
 	}
 	for i := range t.world.Namespaces {
 		n := &t.world.Namespaces[i]
-		if n.Path == "" && n.Node != w.at.Node && n.owns(next) && w.at.Path == "" {
+		if n.Path == "" && n.Node != w.at.Node && n.beside(next) && w.at.Path == "" {
 			w = w.note(routes, route.String(), "to node "+n.Node)
 			w.at = n
 			t.arrive(w)

@@ -35,6 +35,9 @@ func (s *Sources) observe() (observed, error) {
 			}
 		}
 	}
+	if o.routes, err = mainRoutes(); err != nil {
+		return o, err
+	}
 	paths := []string{""}
 	for _, l := range s.Fabric.Locals() {
 		paths = append(paths, l.Namespace)

@@ -30,6 +30,8 @@ type Route struct {
 	Paths []trace.Path
 	// Notes say what could not be found out.
 	Notes []string `json:",omitempty"`
+	// Live is the one real packet, where it was asked for.
+	Live *Live `json:",omitempty"`
 }
 
 // ping is the word for a packet without ports.
@@ -38,8 +40,8 @@ const ping = "ping"
 // Trace answers where a packet goes. The query has from (a task by name, id or
 // container id, a node, "host", "outside" or an outside address), to (name or
 // address, with or without a port), protocol ("" for TCP with a port and a ping
-// without) and entry (the node that
-// an outsider reaches).
+// without), entry (the node that an
+// outsider reaches) and live (to send a packet).
 func (s *Sources) Trace(ctx context.Context, q url.Values) (Route, error) {
 	o, err := s.origin(q)
 	if err != nil {
@@ -69,7 +71,10 @@ func (s *Sources) Trace(ctx context.Context, q url.Values) (Route, error) {
 		return out, err
 	}
 	out.Paths, out.Notes = s.explain(o, w.paths), w.notes()
-	return out, nil
+	if q.Has("live") {
+		out.Live, err = s.follow(ctx, o, p, out.Paths)
+	}
+	return out, err
 }
 
 // traceElsewhere passes the question on to the node that can answer it.

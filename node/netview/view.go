@@ -326,6 +326,7 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 			return wire.WriteJSON(w, http.StatusOK, out)
 		})
 	}
+	mountWatch(rt, sources)
 	view("endpoints", func(_ *http.Request, s *Sources) (any, error) { return s.Endpoints(), nil })
 	view("lb", func(r *http.Request, s *Sources) (any, error) { return s.Balancers(r.Context()) })
 	view("dns", func(_ *http.Request, s *Sources) (any, error) { return s.Names(), nil })

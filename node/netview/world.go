@@ -16,6 +16,8 @@ import (
 type observed struct {
 	// addrs are the node's own addresses, by link.
 	addrs map[string][]netip.Prefix
+	// routes are those of the node's main table, the best first.
+	routes []trace.Route
 	// listens are the listening ports by namespace; a namespace that could not be
 	// read is missing.
 	listens map[string][]trace.Listen
@@ -67,10 +69,9 @@ const meshPath = "mesh"
 // self adds this node's own namespaces and networks.
 func (b *worldBuilder) self() {
 	name := b.s.node(b.s.NodeID)
-	host := trace.Namespace{Node: name, Translation: b.translation[""], Listens: b.o.listens[""]}
+	host := trace.Namespace{Node: name, Routes: b.o.routes, Translation: b.translation[""], Listens: b.o.listens[""]}
 	for _, link := range mapKeys(b.o.addrs) {
 		host.Interfaces = append(host.Interfaces, trace.Interface{Name: link, Addrs: b.o.addrs[link]})
-		host.Routes = append(host.Routes, defaultRoute(link, b.o.addrs[link])...)
 	}
 	b.joinMesh(&host, b.ingressNamespace())
 	b.w.Namespaces = append(b.w.Namespaces, host)
@@ -81,25 +82,6 @@ func (b *worldBuilder) self() {
 		b.addSandbox(name, sb)
 	}
 }
-
-// defaultRoute lets packets for the world leave by a link that can carry them.
-func defaultRoute(link string, addrs []netip.Prefix) (out []trace.Route) {
-	if link == plan.GatewayBridge || slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().IsLoopback() || p.Addr().IsLinkLocalUnicast() }) {
-		return nil
-	}
-	for _, everywhere := range []netip.Prefix{everywhere4, everywhere6} {
-		if slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().Is4() == everywhere.Addr().Is4() }) {
-			out = append(out, trace.Route{Dest: everywhere, Link: link})
-		}
-	}
-	return out
-}
-
-// The destinations of default routes.
-var (
-	everywhere4 = netip.MustParsePrefix("0.0.0.0/0")
-	everywhere6 = netip.MustParsePrefix("::/0")
-)
 
 func (b *worldBuilder) ingressNamespace() string {
 	for _, n := range b.wish.Overlay.Networks {
@@ -138,6 +120,12 @@ func (b *worldBuilder) meshNamespace(node, path string, n vxlan.Network, own []n
 	}
 	return ns
 }
+
+// The destinations of default routes.
+var (
+	everywhere4 = netip.MustParsePrefix("0.0.0.0/0")
+	everywhere6 = netip.MustParsePrefix("::/0")
+)
 
 // defaultOf is the destination of a default route of the address's family.
 func defaultOf(a netip.Addr) netip.Prefix {
