@@ -57,6 +57,7 @@ func TestLab(t *testing.T) {
 		{"NobodyListens", nobodyListens},
 		{"EndpointMode", endpointMode},
 		{"Encrypted", encrypted},
+		{"Sight", sight},
 		{"ScaleUpDown", scaleUpDown},
 		{"TaskKilledIsReplaced", taskKilledIsReplaced},
 		{"Health", health},
