@@ -84,7 +84,7 @@ func vm() Result {
 }
 
 func inVM(pkg, program, tests string) Result {
-	cmd := exec.Command("go", "tool", "test2json", "-p", pkg, "bench/vm/run", "--env", "SHOAL_REQUIRE=root,netns,vxlan,nft,ipvs", "--",
+	cmd := exec.Command("go", "tool", "test2json", "-p", pkg, "bench/vm/run", "--env", "SHOAL_REQUIRE=root,netns,vxlan,nft,ipvs,sctp", "--",
 		program, "-test.v=test2json", "-test.run", tests, "-test.timeout", "8m")
 	return run(cmd, nil)
 }

@@ -46,6 +46,7 @@ func TestLabSuite(t *testing.T) {
 	need.Feature(t, "ipvs", ipvs.Probe(context.Background()))
 	lbtest.Suite(t, func(*testing.T) lb.Driver { return ipvs.New() }, lbtest.Caps{
 		Packets:    true,
+		SCTP:       func(t *testing.T) { need.Feature(t, "sctp", lbtest.SCTP()) },
 		Algorithms: []lb.Algorithm{lb.WeightedRoundRobin, lb.LeastConn, lb.WeightedLeastConn, lb.SourceHash, lb.Maglev},
 		Slow:       slow(),
 		Trample: map[string]func(*testing.T, string){

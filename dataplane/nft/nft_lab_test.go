@@ -47,6 +47,7 @@ func TestLabSuite(t *testing.T) {
 	}
 	lbtest.Suite(t, func(*testing.T) lb.Driver { return nft.New() }, lbtest.Caps{
 		Packets:    true,
+		SCTP:       func(t *testing.T) { need.Feature(t, "sctp", lbtest.SCTP()) },
 		Forgets:    true,
 		Algorithms: []lb.Algorithm{lb.WeightedRoundRobin, lb.SourceHash, lb.Maglev},
 		Slow:       slow(),

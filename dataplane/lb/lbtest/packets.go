@@ -28,6 +28,7 @@ func (s *suite) packets(t *testing.T) {
 				"heals under traffic":                       heals,
 				"weights and source hashing":                weighs,
 				"clients are kept at their backend":         sticks,
+				"source ports are used again":               portsAgain,
 			}
 			for name, test := range tests {
 				t.Run(name, func(t *testing.T) {

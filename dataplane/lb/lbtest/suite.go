@@ -25,6 +25,9 @@ type Caps struct {
 	// Forgets: a client that a service keeps is forgotten in time although its
 	// flows are remembered longer.
 	Forgets bool
+	// SCTP skips a test where the kernel has no such sockets; nil where nothing
+	// could use them.
+	SCTP func(t *testing.T)
 	// Slow multiplies the patience of the suite, for emulated machines.
 	Slow int
 }
@@ -46,6 +49,12 @@ func Suite(t *testing.T, newDriver func(t *testing.T) lb.Driver, caps Caps) {
 	}
 	if caps.Packets {
 		t.Run("packets", s.packets)
+	}
+	if caps.SCTP != nil {
+		t.Run("sctp", func(t *testing.T) {
+			caps.SCTP(t)
+			s.sctp(t)
+		})
 	}
 }
 
