@@ -89,8 +89,9 @@ const firstRepeat = 900 * time.Millisecond
 func portsAgain(c *scene) {
 	for _, h := range c.servers {
 		h.hangUp(90)
+		h.hangUp(91) // another than 90: a server knows connections by its own port
 	}
-	svc, one := c.any(c.servers...), c.port(lb.TCP, onePort, 90, c.servers...)
+	svc, one := c.any(c.servers...), c.port(lb.TCP, onePort, 91, c.servers...)
 	one.Addr = address(c.six, 101)
 	c.apply(svc, one)
 	round := func(when string) {
