@@ -58,6 +58,7 @@ func TestLab(t *testing.T) {
 		{"EndpointMode", endpointMode},
 		{"Encrypted", encrypted},
 		{"Sight", sight},
+		{"Idle", idle},
 		{"ScaleUpDown", scaleUpDown},
 		{"TaskKilledIsReplaced", taskKilledIsReplaced},
 		{"Health", health},
