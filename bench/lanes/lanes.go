@@ -16,7 +16,7 @@ type Lane struct {
 // labPackages have tests against a real kernel or a real containerd.
 var labPackages = []string{
 	"./overlay/netns", "./overlay/rtnl", "./dataplane/nft", "./dataplane/ipvs", "./node/runtime/containerd", "./node/resolver",
-	"./bench/e2e",
+	"./bench/crash", "./bench/e2e",
 	"./bench/lab", "./bench/mesh",
 }
 
