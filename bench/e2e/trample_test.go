@@ -83,6 +83,17 @@ func trample(w *world) {
 		{"bridge", `cut_off br0`},
 		{"tasks", `cut_off sv sg`},
 		{"gateway", `cut_off shoal_gw`},
+		{"routes", `ip route show table all proto 83 | while read -r route; do ip route del $route 2>/dev/null && echo route; done
+			ip rule show pref 8300 | grep -q . && ip rule del pref 8300 && echo rule`},
+		{"settings", `for file in /proc/sys/net/ipv4/ip_forward /proc/sys/net/bridge/bridge-nf-call-iptables 				/proc/sys/net/ipv4/conf/*/route_localnet /proc/sys/net/ipv4/vs/conntrack; do
+				[ "$(links shoal_gw br0)" ] && [ -e $file ] && echo $((1 - $(cat $file))) >$file && echo $file
+			done`},
+		{"additions", `nft list tables | grep -E 'shoal_(lb|nat|ipvs)' | while read -r _ family table; do
+				nft add chain $family $table stray 2>/dev/null && echo $table
+			done
+			for link in $(links br0); do ip link add stray0 type bridge && echo stray0; ip addr add 10.99.0.1/24 dev $link && echo 10.99.0.1; done
+			for link in $(links vx); do bridge fdb append 02:42:00:00:00:99 dev $link dst 10.80.0.99 self 2>/dev/null && echo fdb; done
+			for link in $(links shoal_gw); do ip addr add 172.18.0.99/16 dev $link && echo 172.18.0.99; done`},
 	} {
 		before := w.healed(victim)
 		w.damage(victim, damage.name, damage.script)

@@ -190,13 +190,19 @@ func (f *Fabric) Adopt(t *api.Task) error {
 	return nil
 }
 
-// Attach makes the task's namespace, wires it and waits until it is right.
+// Attach makes the task's namespace, wires it and waits until it is right, with
+// the namespaces of its networks and the node's own. Trouble in others is not the
+// task's.
 func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
 	path := f.NamespacePath(t.ID)
 	if err := f.Adopt(t); err != nil {
 		return "", err
 	}
-	if err := f.loop.Wait(ctx, f.loop.Trigger()); err != nil {
+	places := []string{path, ""}
+	for _, a := range t.NetworksAttachments {
+		places = append(places, f.cfg.Self.NamespacePath(a.Network.ID))
+	}
+	if err := f.loop.WaitFor(ctx, f.loop.Trigger(), func(err error) bool { return !concerns(err, places) }); err != nil {
 		return path, err
 	}
 	return path, f.awaitCarried(ctx, t)

@@ -41,7 +41,7 @@ func (f *Fabric) openNameServers(ctx context.Context, wired []plan.Local, full b
 		}
 		port, err := f.cfg.Names.Serve(ctx, wish)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("name server of task %s: %w", l.Task.ID, err))
+			errs = append(errs, in(fmt.Errorf("name server of task %s: %w", l.Task.ID, err), l.Namespace))
 			continue
 		}
 		opened = opened || port != l.DNSPort

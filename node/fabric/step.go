@@ -81,7 +81,7 @@ func (f *Fabric) measure() error {
 	}
 	path, egress, err := f.cfg.MTUs()
 	if err != nil {
-		return fmt.Errorf("find the MTU of the data path: %w", err)
+		return in(fmt.Errorf("find the MTU of the data path: %w", err)) // the last one goes on
 	}
 	f.mu.Lock()
 	f.cfg.Self.MTU, f.cfg.Self.GatewayMTU = path, egress
@@ -166,7 +166,7 @@ func (f *Fabric) applyTables(ctx context.Context, out plan.Output, full, sure bo
 			continue
 		}
 		if _, err := f.cfg.Translator.Translate(f.noting(ctx, PartTranslation, t.Namespace, sure && same), t); err != nil {
-			errs = append(errs, fmt.Errorf("translation in %s: %w", place(t.Namespace), err))
+			errs = append(errs, in(fmt.Errorf("translation in %s: %w", place(t.Namespace), err), t.Namespace))
 		}
 	}
 	return errors.Join(append(errs, f.applyBalancers(ctx, out, full, sure)...)...)
@@ -185,7 +185,7 @@ func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full, sure
 			continue
 		}
 		if _, err := f.cfg.Balancer.Apply(f.noting(ctx, PartBalancer, d.Namespace, sure && same), d); err != nil {
-			errs = append(errs, fmt.Errorf("balancer in %s: %w", place(d.Namespace), err))
+			errs = append(errs, in(fmt.Errorf("balancer in %s: %w", place(d.Namespace), err), d.Namespace))
 		}
 	}
 	return errs

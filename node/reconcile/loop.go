@@ -6,6 +6,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -39,6 +40,8 @@ type Loop struct {
 	wanted uint64        // generation of the newest trigger
 	since  time.Time     // the first trigger that no good step has covered, zero for none
 	done   uint64        // generation that the last good step covers
+	tried  uint64        // generation that the last step covers, good or not
+	failed error         // what the last step said
 	moved  chan struct{} // closed and replaced after every step
 	status Status
 }
@@ -105,6 +108,24 @@ func (l *Loop) Wait(ctx context.Context, generation uint64) error {
 	}
 }
 
+// WaitFor is Wait, but content with a step that failed for reasons that content
+// accepts.
+func (l *Loop) WaitFor(ctx context.Context, generation uint64, content func(error) bool) error {
+	for {
+		l.mu.Lock()
+		tried, failed, moved := l.tried, l.failed, l.moved
+		l.mu.Unlock()
+		if tried >= generation && (failed == nil || content(failed)) {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", l.cfg.Name, errors.Join(failed, ctx.Err()))
+		}
+	}
+}
+
 // Status returns how the loop is doing.
 func (l *Loop) Status() Status {
 	l.mu.Lock()
@@ -118,11 +139,24 @@ func (l *Loop) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := l.step(ctx); err != nil {
 			backoff = min(max(2*backoff, backoffMin), l.cfg.BackoffMax)
-			sleep(ctx, backoff)
+			l.rest(ctx, backoff)
 			continue
 		}
 		backoff = 0
 		l.pause(ctx)
+	}
+}
+
+// rest waits after a failure. What is triggered meanwhile may have nothing to do
+// with it, and waits for the shortest pause only.
+func (l *Loop) rest(ctx context.Context, backoff time.Duration) {
+	sleep(ctx, backoffMin)
+	rest := time.NewTimer(backoff - backoffMin)
+	defer rest.Stop()
+	select {
+	case <-l.trigger:
+	case <-rest.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -169,6 +203,7 @@ func (l *Loop) step(ctx context.Context) error {
 	} else {
 		l.done = generation
 	}
+	l.tried, l.failed = generation, err
 	close(l.moved)
 	l.moved = make(chan struct{})
 	return err

@@ -19,29 +19,33 @@ import (
 	"shoal/overlay/vxlan"
 )
 
-// Apply carries the operations out in order and stops at the first that fails;
-// the error says which one and on what. Those before it stay done.
+// Apply carries the operations out in order. One that fails keeps those that build
+// on it from being tried, and no others; the error joins a *vxlan.OpError for each.
 func (k *Kernel) Apply(ctx context.Context, ops []vxlan.Op) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.spaces {
 		clear(s.index)
 	}
+	var failed vxlan.Failed
 	for len(ops) > 0 {
 		op, count := ops[0], 1
-		err := ctx.Err()
-		if _, ok := op.(vxlan.DelLink); ok && err == nil {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(failed.Errs(), &vxlan.OpError{Op: op, Err: err})...)
+		}
+		var err error
+		if _, ok := op.(vxlan.DelLink); ok {
 			count = deletions(ops)
 			err = k.delLinks(ops[:count])
-		} else if err == nil {
+		} else if !failed.Blocks(op) {
 			err = k.apply(ctx, op)
 		}
 		if err != nil {
-			return fmt.Errorf("apply %q: %w", op, err)
+			failed.Add(op, err)
 		}
 		ops = ops[count:]
 	}
-	return nil
+	return errors.Join(failed.Errs()...)
 }
 
 func (k *Kernel) apply(ctx context.Context, op vxlan.Op) error {

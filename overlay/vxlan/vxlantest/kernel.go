@@ -9,6 +9,7 @@ package vxlantest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -28,7 +29,10 @@ const OverlayPrefix = "net-"
 type Kernel struct {
 	spaces map[string]*space
 	index  int
-	// FailAt, from 1, makes the n-th operation from now fail with Failure.
+	// Refuse, if not nil, says why an operation cannot be carried out.
+	Refuse func(vxlan.Op) error
+	// FailAt, from 1, makes the n-th operation from now fail with Failure, and all
+	// after it, as when the process ends.
 	FailAt  int
 	Failure error
 }
@@ -133,19 +137,31 @@ func (l *link) copy() vxlan.Link {
 	return out
 }
 
-// Apply carries the operations out and stops at the first that it refuses.
+// Apply carries the operations out, but for those that it refuses and what builds on
+// them.
 func (k *Kernel) Apply(_ context.Context, ops []vxlan.Op) error {
+	var failed vxlan.Failed
 	for _, op := range ops {
+		if failed.Blocks(op) {
+			continue
+		}
 		if k.FailAt > 0 {
 			if k.FailAt--; k.FailAt == 0 {
-				return fmt.Errorf("apply %q: %w", op, k.Failure)
+				return errors.Join(append(failed.Errs(), &vxlan.OpError{Op: op, Err: k.Failure})...)
 			}
 		}
-		if err := k.apply(op); err != nil {
-			return fmt.Errorf("apply %q: %w", op, err)
+		var err error
+		if k.Refuse != nil {
+			err = k.Refuse(op)
+		}
+		if err == nil {
+			err = k.apply(op)
+		}
+		if err != nil {
+			failed.Add(op, err)
 		}
 	}
-	return nil
+	return errors.Join(failed.Errs()...)
 }
 
 // Links returns every link of the node as "path name", sorted, loopbacks aside.
