@@ -88,7 +88,7 @@ func (l *Lab) form(ctx context.Context) error {
 	defer cancel()
 	hosts := l.Hosts()
 	first := hosts[0]
-	init := swarm.InitRequest{ListenAddr: first.listen(), AdvertiseAddr: first.Reached.String()}
+	init := swarm.InitRequest{ListenAddr: "0.0.0.0:" + controlPort, AdvertiseAddr: first.Reached.String()}
 	init.Spec.Dispatcher.HeartbeatPeriod = l.cfg.Heartbeat
 	if err := first.Call(ctx, http.MethodPost, "/swarm/init", init, nil); err != nil {
 		return err
@@ -115,17 +115,9 @@ func (l *Lab) form(ctx context.Context) error {
 
 func (h Host) join(ctx context.Context, to Host, token string) error {
 	return h.Call(ctx, http.MethodPost, "/swarm/join", swarm.JoinRequest{
-		ListenAddr: h.listen(), AdvertiseAddr: h.Reached.String(),
+		ListenAddr: "0.0.0.0:" + controlPort, AdvertiseAddr: h.Reached.String(),
 		RemoteAddrs: []string{net.JoinHostPort(to.Reached.String(), controlPort)}, JoinToken: token,
 	}, nil)
-}
-
-// listen is where the control port is to be, on all addresses of a family.
-func (h Host) listen() string {
-	if h.Reached.Is6() {
-		return net.JoinHostPort("::", controlPort)
-	}
-	return net.JoinHostPort("0.0.0.0", controlPort)
 }
 
 // Ready waits until every host says that it takes part, and some manager sees

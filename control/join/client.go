@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -23,6 +24,8 @@ type Request struct {
 	Token string
 	// Hostname is what the node is called until it describes itself.
 	Hostname string
+	// DataPathAddr is where the node's tasks' traffic will come to.
+	DataPathAddr netip.Addr
 	// Availability of the new node, "" for active.
 	Availability swarm.NodeAvailability
 	// Dial opens connections; nil for the ordinary way.
@@ -47,7 +50,7 @@ func Join(ctx context.Context, req Request) (*ca.Credentials, error) {
 	}
 	client := rpc.NewJoinClient(token, req.Dial)
 	defer client.Close()
-	in := joinRequest{Token: req.Token, CSR: string(csr), Hostname: req.Hostname, Availability: req.Availability}
+	in := joinRequest{Token: req.Token, CSR: string(csr), Hostname: req.Hostname, DataPathAddr: req.DataPathAddr, Availability: req.Availability}
 	out := issued{}
 	if err := askLeader(ctx, client, req.Remotes, joinPath, in, &out); err != nil {
 		return nil, err

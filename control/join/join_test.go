@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -248,5 +249,26 @@ func TestNumbersRunOut(t *testing.T) {
 	}
 	if _, err := s.join(t.Context(), joinRequest{Token: c.worker.Reveal(), CSR: string(csr)}); api.KindOf(err) != api.Unavailable {
 		t.Error(err)
+	}
+}
+
+// TestDataPathsOfOneFamily: a machine that could not exchange tasks' traffic with
+// the others is told so before it is a node.
+func TestDataPathsOfOneFamily(t *testing.T) {
+	c := newCluster()
+	c.leader = c.serve(t, "m1")
+	first := &api.Node{Number: 1, DataPathAddr: netip.MustParseAddr("10.0.0.1")}
+	first.ID, first.Description.Hostname = "m1", "h1"
+	if err := c.propose(t.Context(), []api.Op{api.Create(first)}); err != nil {
+		t.Fatal(err)
+	}
+	for addr, refused := range map[string]bool{"10.0.0.2": false, "::ffff:10.0.0.3": false, "fd00::2": true} {
+		_, err := Join(t.Context(), Request{Remotes: []string{c.leader}, Token: c.worker.Reveal(), DataPathAddr: netip.MustParseAddr(addr)})
+		if refused != (api.KindOf(err) == api.Invalid) || !refused && err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	if _, err := Join(t.Context(), Request{Remotes: []string{c.leader}, Token: c.worker.Reveal()}); err != nil {
+		t.Errorf("one that does not say: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package join
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ func (s *Server) Register(mux *rpc.Mux) {
 // joinRequest is what a machine brings.
 type joinRequest struct {
 	Token, CSR, Hostname string
+	DataPathAddr         netip.Addr
 	Availability         swarm.NodeAvailability
 }
 
@@ -83,6 +85,9 @@ func (s *Server) join(ctx context.Context, in joinRequest) (issued, error) {
 	if err != nil {
 		return issued{}, err
 	}
+	if err := s.checkDataPath(nodeID, in.DataPathAddr.Unmap()); err != nil {
+		return issued{}, err
+	}
 	node := &api.Node{}
 	node.ID = nodeID
 	node.Spec.Role, node.Spec.Availability = role, availability
@@ -92,6 +97,21 @@ func (s *Server) join(ctx context.Context, in joinRequest) (issued, error) {
 		return issued{}, err
 	}
 	return s.issue(node, in.CSR)
+}
+
+// checkDataPath refuses a machine that no other node could exchange traffic of
+// tasks with: a tunnel has ends of one address family. One that does not say where
+// its end will be is taken.
+func (s *Server) checkDataPath(nodeID string, addr netip.Addr) error {
+	for _, n := range s.Store.View().Nodes() {
+		other := n.DataPathAddr.Unmap()
+		if !addr.IsValid() || !other.IsValid() || n.ID == nodeID || addr.Is4() == other.Is4() {
+			continue
+		}
+		return api.Errorf(api.Invalid, "data path address %s is of another family than those of the cluster's nodes (%s has %s): give an address of theirs with --data-path-addr",
+			addr, n.Description.Hostname, other)
+	}
+	return nil
 }
 
 func checkAvailability(a swarm.NodeAvailability) (swarm.NodeAvailability, error) {

@@ -198,8 +198,12 @@ func (d *Daemon) enter(ctx context.Context, req swarm.JoinRequest) (*member, err
 	if err != nil {
 		return nil, err
 	}
+	dataPath, err := netip.ParseAddr(state.DataPathAddr)
+	if err != nil {
+		return nil, err
+	}
 	creds, err := join.Join(ctx, join.Request{
-		Remotes: remotes, Token: req.JoinToken, Hostname: d.cfg.Hostname, Availability: req.Availability,
+		Remotes: remotes, Token: req.JoinToken, Hostname: d.cfg.Hostname, DataPathAddr: dataPath, Availability: req.Availability,
 	})
 	if err != nil {
 		return nil, err
@@ -256,6 +260,9 @@ func (d *Daemon) addresses(listen, advertise, dataPath string) (*membership, err
 	addr, err := resolveAddr(advertiseHost)
 	if err != nil {
 		return nil, err
+	}
+	if listenHost == "0.0.0.0" && addr.Is6() {
+		listenHost = "::" // everywhere, and so also where the others are told to go
 	}
 	data := addr
 	if dataPath != "" {

@@ -36,6 +36,7 @@ func example() vxlan.Desired {
 				Peers: []vxlan.Peer{
 					{Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.7"), netip.MustParseAddr("fd00:1::7")}, MAC: "02:42:0A:00:01:07", VTEP: netip.MustParseAddr("10.77.0.2")},
 					{Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.8")}, MAC: "02:42:0a:00:01:08", VTEP: netip.MustParseAddr("10.77.0.1")}, // our own
+					{Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.9")}, MAC: "02:42:0a:00:01:09", VTEP: netip.MustParseAddr("fd77::9")},   // out of reach
 				},
 			},
 		},

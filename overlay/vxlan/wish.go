@@ -96,13 +96,14 @@ func (w *wish) network(n Network) {
 
 // peers fills a vxlan link's tables. Of two peers with one hardware address,
 // or one address, the first is taken: while a task moves, both may be listed.
-// What answers at our own VTEP is no peer.
+// What answers at our own VTEP is no peer, nor is what our socket cannot reach
+// because its address is of the other family.
 func peers(n Network, tunnel *Link) {
 	seen := map[string]bool{}
 	known := map[netip.Addr]bool{}
 	for _, p := range n.Peers {
 		mac := strings.ToLower(p.MAC)
-		if p.VTEP.Unmap() == tunnel.Tunnel.Local {
+		if p.VTEP.Unmap() == tunnel.Tunnel.Local || p.VTEP.Unmap().Is4() != tunnel.Tunnel.Local.Is4() {
 			continue
 		}
 		if !seen[mac] {
