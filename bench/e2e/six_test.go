@@ -200,6 +200,15 @@ func hostWithoutIPv6(w *world) {
 		restart()
 	}()
 	restart()
+	w.eventually(10*time.Second, "the node says what it lacks", func() error {
+		nodes, err := get[[]swarm.Node](w, "/nodes", nil)
+		for _, n := range nodes {
+			if err == nil && strings.Contains(n.Status.Message, "disable_ipv6") != (n.Description.Hostname == h3.Name) {
+				err = fmt.Errorf("%s says %q", n.Description.Hostname, n.Status.Message)
+			}
+		}
+		return err
+	})
 	id := w.network6("off-net", true)
 	web := w.startGlobal("off-web", published(8245, network.TCP), attached(id))
 	var names []string

@@ -66,7 +66,8 @@ func describeUse(v *store.View, out *network.Inspect, verbose bool) {
 func serviceInfo(s *api.Service, networkID string) network.ServiceInfo {
 	info := network.ServiceInfo{Ports: []string{}, Tasks: []network.Task{}}
 	for _, ip := range s.Endpoint.VirtualIPs {
-		if ip.NetworkID == networkID {
+		// There is room for one: the first is of IPv4 where the network has it.
+		if ip.NetworkID == networkID && !info.VIP.IsValid() {
 			info.VIP = ip.Addr.Addr()
 		}
 	}

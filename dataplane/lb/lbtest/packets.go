@@ -31,20 +31,23 @@ func (s *suite) packets(t *testing.T) {
 				"source ports are used again":               portsAgain,
 			}
 			for name, test := range tests {
-				t.Run(name, func(t *testing.T) {
-					c := &scene{t: t, s: s, six: six, d: s.newDriver(t), n: s.newNetwork(t)}
-					c.client = c.n.join("client", 1)
-					for i := range 3 {
-						h := c.n.join(fmt.Sprintf("s%d", i+1), byte(11+i))
-						h.serve(80)
-						h.serve(81)
-						c.servers = append(c.servers, h)
-					}
-					test(c)
-				})
+				t.Run(name, func(t *testing.T) { test(s.scene(t, six)) })
 			}
 		})
 	}
+	t.Run("both families at once", func(t *testing.T) { both(s.scene(t, false)) })
+}
+
+func (s *suite) scene(t *testing.T, six bool) *scene {
+	c := &scene{t: t, s: s, six: six, d: s.newDriver(t), n: s.newNetwork(t)}
+	c.client = c.n.join("client", 1)
+	for i := range 3 {
+		h := c.n.join(fmt.Sprintf("s%d", i+1), byte(11+i))
+		h.serve(80)
+		h.serve(81)
+		c.servers = append(c.servers, h)
+	}
+	return c
 }
 
 // scene is a client and three servers s1, s2, s3 in one network, each serving
