@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -146,7 +147,7 @@ func (a *Allocator) SetNetwork(obj *api.Network) {
 	n.Network, n.pools, n.full = obj, nil, false
 	if obj.IPAMOptions != nil {
 		for _, c := range obj.IPAMOptions.Configs {
-			p := newPool(c)
+			p := newPool(c, obj.Reserved)
 			for _, before := range old {
 				if before.subnet == p.subnet {
 					p.cursor, p.youngest = before.cursor, before.youngest
@@ -297,11 +298,15 @@ func (a *Allocator) configs(n *api.Network) ([]swarm.IPAMConfig, error) {
 	return configs, nil
 }
 
-// complete fills in the gateway: by default the subnet's first address.
+// complete fills in the gateway: by default the first address of the range, or of
+// the subnet.
 func complete(c swarm.IPAMConfig) swarm.IPAMConfig {
 	c.Subnet = c.Subnet.Masked()
 	if !c.Gateway.IsValid() {
 		c.Gateway = c.Subnet.Addr().Next()
+		if c.Range.IsValid() && c.Gateway.Less(c.Range.Masked().Addr()) {
+			c.Gateway = c.Range.Masked().Addr()
+		}
 	}
 	return c
 }
@@ -326,7 +331,9 @@ func (a *Allocator) vni(n *api.Network) (uint32, error) {
 }
 
 func (a *Allocator) wishedVNI(n *api.Network, text string) (uint32, error) {
-	vni, err := strconv.ParseUint(text, 10, 24)
+	// Docker has one for each subnet; here a network is one segment.
+	first, _, _ := strings.Cut(text, ",")
+	vni, err := strconv.ParseUint(first, 10, 24)
 	if err != nil || vni == 0 || vni == api.ProbeVNI {
 		return 0, api.Errorf(api.Invalid, "network %s: %q is no VXLAN identifier", n.Spec.Name, text)
 	}

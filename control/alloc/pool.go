@@ -13,15 +13,23 @@ type pool struct {
 	// first and last bound what is given.
 	first, last netip.Addr
 	gateway     netip.Addr
+	// reserved are addresses that their network's owner keeps for something else.
+	reserved map[netip.Addr]bool
 	// cursor is the address given last.
 	cursor netip.Addr
 	// youngest is the age of what the cursor was resumed from.
 	youngest time.Time
 }
 
-// newPool makes the pool of an allocated IPAM configuration.
-func newPool(c swarm.IPAMConfig) *pool {
-	p := &pool{subnet: c.Subnet.Masked(), gateway: c.Gateway}
+// newPool makes the pool of an allocated IPAM configuration, without what is
+// reserved of it.
+func newPool(c swarm.IPAMConfig, reserved map[string]netip.Addr) *pool {
+	p := &pool{subnet: c.Subnet.Masked(), gateway: c.Gateway, reserved: map[netip.Addr]bool{}}
+	for _, addr := range reserved {
+		if p.subnet.Contains(addr) {
+			p.reserved[addr] = true
+		}
+	}
 	// The subnet's own address names it, and IPv4's last is its broadcast.
 	p.first, p.last = p.subnet.Addr().Next(), last(p.subnet)
 	if p.subnet.Addr().Is4() {
@@ -57,10 +65,10 @@ func (p *pool) contains(a netip.Addr) bool {
 }
 
 // next returns the next free address after the one given last. Each try but one
-// meets an address in use or the gateway, which bounds the search.
+// meets an address in use, a reserved one or the gateway, which bounds the search.
 func (p *pool) next(used map[netip.Addr]int) (netip.Addr, bool) {
 	at := p.cursor
-	for range len(used) + 2 {
+	for range len(used) + len(p.reserved) + 2 {
 		if at.IsValid() {
 			at = at.Next()
 		}
@@ -70,7 +78,7 @@ func (p *pool) next(used map[netip.Addr]int) (netip.Addr, bool) {
 		if !p.contains(at) {
 			break
 		}
-		if used[at] == 0 && at != p.gateway {
+		if used[at] == 0 && at != p.gateway && !p.reserved[at] {
 			p.cursor = at
 			return at, true
 		}

@@ -2,6 +2,9 @@ package alloc
 
 import (
 	"net/netip"
+	"slices"
+
+	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
 )
@@ -19,6 +22,9 @@ func ValidateNetwork(v NetworkView, n *api.Network) error {
 		return nil
 	}
 	if err := checkConfigs(n); err != nil {
+		return err
+	}
+	if err := checkReserved(n); err != nil {
 		return err
 	}
 	var taken []netip.Prefix
@@ -70,6 +76,17 @@ func checkConfigs(n *api.Network) error {
 			return errOverlap()
 		}
 		own = append(own, c.Subnet.Masked())
+	}
+	return nil
+}
+
+// checkReserved refuses a reserved address that is in none of the subnets.
+func checkReserved(n *api.Network) error {
+	for _, addr := range n.Reserved {
+		inside := slices.ContainsFunc(n.Spec.IPAMOptions.Configs, func(c swarm.IPAMConfig) bool { return c.Subnet.Contains(addr) })
+		if !inside {
+			return api.Errorf(api.Invalid, "no matching subnet for aux-address %s", addr)
+		}
 	}
 	return nil
 }

@@ -111,6 +111,8 @@ type Network struct {
 	swarm.Network
 	// VNI is the VXLAN network identifier, 24 bits (RFC 7348); 0 until allocated.
 	VNI uint32 `json:",omitempty"`
+	// Reserved are addresses, by name, that nobody is given.
+	Reserved map[string]netip.Addr `json:",omitempty"`
 	// Removed says that the network was removed and exists only for tasks that
 	// are about to stop.
 	Removed bool `json:",omitempty"`

@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"cmp"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -69,7 +70,16 @@ func showNetwork(n *api.Network) network.Inspect {
 	}
 	out.IPAM.Driver, out.IPAM.Options = cmp.Or(ipam.Driver.Name, "default"), ipam.Driver.Options
 	for _, c := range ipam.Configs {
-		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: c.Subnet, IPRange: c.Range, Gateway: c.Gateway})
+		shown := network.IPAMConfig{Subnet: c.Subnet, IPRange: c.Range, Gateway: c.Gateway}
+		for name, addr := range n.Reserved {
+			if c.Subnet.Contains(addr) {
+				if shown.AuxAddress == nil {
+					shown.AuxAddress = map[string]netip.Addr{}
+				}
+				shown.AuxAddress[name] = addr
+			}
+		}
+		out.IPAM.Config = append(out.IPAM.Config, shown)
 	}
 	return out
 }
@@ -128,7 +138,7 @@ func (a *API) inspectNetwork(w http.ResponseWriter, r *http.Request, vars map[st
 		return err
 	}
 	if n.Scope == scopeSwarm {
-		describeUse(a.store().View(), &n, verbose)
+		describeUse(a.store().View(), &n, a.cfg.Lifecycle.Info().NodeID, verbose)
 	}
 	return wire.WriteJSON(w, http.StatusOK, n)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
 
+	"shoal/control/alloc"
 	"shoal/control/api"
 	"shoal/control/store"
 )
@@ -28,9 +29,10 @@ func usersOf(v *store.View, n *api.Network) []*api.Service {
 	return users
 }
 
-// describeUse adds which nodes take part in the network and, when verbose,
-// which services and tasks stand on it.
-func describeUse(v *store.View, out *network.Inspect, verbose bool) {
+// describeUse adds which nodes take part in the network and what of it runs on
+// this one, self; when verbose, which services and tasks stand on it, and how many
+// of its addresses are given away.
+func describeUse(v *store.View, out *network.Inspect, self string, verbose bool) {
 	n := v.Network(out.ID)
 	if n == nil {
 		return
@@ -38,29 +40,68 @@ func describeUse(v *store.View, out *network.Inspect, verbose bool) {
 	peers := map[string]network.PeerInfo{}
 	services := map[string]network.ServiceInfo{}
 	for _, s := range usersOf(v, n) {
-		info := serviceInfo(s, n.ID)
-		for _, t := range v.TasksByService(s.ID) {
-			addr, ok := addressIn(t, n.ID)
-			node := v.Node(t.NodeID)
-			if !ok || node == nil || !t.Alive() {
-				continue
-			}
-			peers[node.ID] = peerInfo(node)
+		services[s.Spec.Name] = serviceInfo(s, n.ID)
+	}
+	for _, t := range v.TasksByNetwork(n.ID) {
+		addr, ok := addressIn(t, n.ID)
+		node := v.Node(t.NodeID)
+		if !ok || node == nil {
+			continue
+		}
+		peers[node.ID] = peerInfo(node)
+		if t.NodeID == self {
+			addContainer(out, t, n.ID)
+		}
+		if info, known := services[t.ServiceName]; known {
 			info.Tasks = append(info.Tasks, network.Task{
 				Name: taskName(t), EndpointID: t.ID, EndpointIP: addr,
 				Info: map[string]string{"Host IP": peers[node.ID].IP.String()},
 			})
+			services[t.ServiceName] = info
 		}
-		slices.SortFunc(info.Tasks, func(x, y network.Task) int { return strings.Compare(x.Name, y.Name) })
-		services[s.Spec.Name] = info
 	}
 	for _, p := range peers {
 		out.Peers = append(out.Peers, p)
 	}
 	slices.SortFunc(out.Peers, func(x, y network.PeerInfo) int { return strings.Compare(x.Name, y.Name) })
-	if verbose {
-		out.Services = services
+	if !verbose {
+		return
 	}
+	for _, info := range services {
+		slices.SortFunc(info.Tasks, func(x, y network.Task) int { return strings.Compare(x.Name, y.Name) })
+	}
+	out.Services = services
+	out.Status = &network.Status{IPAM: network.IPAMStatus{Subnets: network.SubnetStatuses{}}}
+	for _, u := range alloc.UsageOf(v, n) {
+		out.Status.IPAM.Subnets[u.Subnet] = network.SubnetStatus{IPsInUse: u.InUse, DynamicIPsAvailable: u.Free}
+	}
+}
+
+// hardwareAddr is that of the endpoint with the IPv4 address, as nodes make it.
+func hardwareAddr(addr netip.Addr) network.HardwareAddr {
+	raw := addr.As4()
+	return append(network.HardwareAddr{0x02, 0x42}, raw[:]...)
+}
+
+// addContainer lists a task of this node as a container on the network.
+func addContainer(out *network.Inspect, t *api.Task, networkID string) {
+	c := t.Status.ContainerStatus
+	if c == nil || c.ContainerID == "" {
+		return
+	}
+	shown := network.EndpointResource{Name: taskName(t), EndpointID: t.ID}
+	for _, a := range t.NetworksAttachments {
+		for _, p := range a.Addresses {
+			switch {
+			case a.Network.ID != networkID:
+			case p.Addr().Is4():
+				shown.IPv4Address, shown.MacAddress = p, hardwareAddr(p.Addr())
+			default:
+				shown.IPv6Address = p
+			}
+		}
+	}
+	out.Containers[c.ContainerID] = shown
 }
 
 func serviceInfo(s *api.Service, networkID string) network.ServiceInfo {

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
@@ -18,6 +20,9 @@ import (
 
 // predefinedLabel marks networks that Docker makes itself; users may not set it.
 const predefinedLabel = "com.docker.swarm.predefined"
+
+// vniOption wishes for VXLAN identifiers.
+const vniOption = "com.docker.network.driver.overlay.vxlanid_list"
 
 func (a *API) createNetwork(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 	var req network.CreateRequest
@@ -35,7 +40,7 @@ func (a *API) createNetwork(w http.ResponseWriter, r *http.Request, _ map[string
 	id := api.NewID()
 	err = a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
 		n := &api.Network{}
-		n.ID, n.Spec, n.NoIPv4 = id, *spec, withoutIPv4(req)
+		n.ID, n.Spec, n.NoIPv4, n.Reserved = id, *spec, withoutIPv4(req), reservedAddresses(req)
 		if err := checkNewNetwork(v, n); err != nil {
 			return nil, err
 		}
@@ -47,11 +52,29 @@ func (a *API) createNetwork(w http.ResponseWriter, r *http.Request, _ map[string
 	return wire.WriteJSON(w, http.StatusCreated, network.CreateResponse{ID: id, Warning: createWarning(req)})
 }
 
+// createWarning tells of what is understood and not done.
 func createWarning(req network.CreateRequest) string {
-	if req.IPAM != nil && slices.ContainsFunc(req.IPAM.Config, func(c network.IPAMConfig) bool { return len(c.AuxAddress) > 0 }) {
-		return "auxiliary addresses are ignored on networks of the cluster"
+	if vnis := req.Options[vniOption]; strings.Contains(vnis, ",") {
+		return "a network of several subnets has one VXLAN identifier: the first of " + vnis + " is used"
 	}
 	return ""
+}
+
+// reservedAddresses are the auxiliary addresses of all subnets.
+func reservedAddresses(req network.CreateRequest) map[string]netip.Addr {
+	if req.IPAM == nil {
+		return nil
+	}
+	var all map[string]netip.Addr
+	for _, c := range req.IPAM.Config {
+		for name, addr := range c.AuxAddress {
+			if all == nil {
+				all = map[string]netip.Addr{}
+			}
+			all[name] = addr
+		}
+	}
+	return all
 }
 
 // networkSpec turns a request into the spec of a cluster network, or refuses it.

@@ -68,7 +68,8 @@ func TestShapes(t *testing.T) {
 			`"Spec":{"Labels":{},"Role":"manager","Availability":"active"},"Description":{"Hostname":"h1","Platform":{"Architecture":"x86_64","OS":"linux"},` +
 			`"Resources":{},"Engine":{},"TLSInfo":{}},"Status":{"State":"ready","Addr":"10.77.0.1"},` +
 			`"ManagerStatus":{"Leader":true,"Reachability":"reachable","Addr":"10.77.0.1:2377"}}]`,
-		"/networks/app":                      `{` + network + `,"Peers":[{"Name":"` + c.self().ID[:12] + `","IP":"10.77.0.1"}],"Containers":{}}`,
+		"/networks/app": `{` + network + `,"Peers":[{"Name":"` + c.self().ID[:12] + `","IP":"10.77.0.1"}],` +
+			`"Containers":{"` + strings.Repeat("a", 64) + `":{"Name":"web.1.<2>","EndpointID":"<2>","MacAddress":"02:42:0a:00:01:0b","IPv4Address":"10.0.1.11/24","IPv6Address":""}}}`,
 		`/networks?filters={"name":["app"]}`: `[{` + network + `}]`,
 		"/swarm/unlockkey":                   `{"UnlockKey":""}`,
 	} {

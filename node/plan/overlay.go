@@ -156,6 +156,7 @@ func (c *compiler) sandbox(l Local) vxlan.Sandbox {
 		if n == c.ingress {
 			c.addReturn(&s, &leg, c.gateways(l))
 		}
+		s.Routes = append(s.Routes, elsewhere(n, leg)...)
 		s.Interfaces = append(s.Interfaces, leg)
 	}
 	if gateways := c.gateways(l); len(gateways) > 0 {
@@ -170,6 +171,19 @@ func (c *compiler) sandbox(l Local) vxlan.Sandbox {
 		}
 	}
 	return s
+}
+
+// elsewhere leads to the subnets of a network that the leg has no address in: all
+// of them are one segment.
+func elsewhere(n *api.Network, leg vxlan.Interface) (routes []vxlan.Route) {
+	for _, subnet := range subnets(n) {
+		inside := func(p netip.Prefix) bool { return subnet.Contains(p.Addr()) }
+		family := func(p netip.Prefix) bool { return subnet.Addr().Is4() == p.Addr().Is4() }
+		if !slices.ContainsFunc(leg.Addrs, inside) && slices.ContainsFunc(leg.Addrs, family) {
+			routes = append(routes, vxlan.Route{Dst: subnet.Masked(), Interface: leg.Name})
+		}
+	}
+	return routes
 }
 
 // everywhere is the destination of a default route.

@@ -1,0 +1,80 @@
+package dockerapi
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
+)
+
+// TestNetworkIsRemovedUnderTasksThatStop: the answer comes at once, and the name
+// is free.
+func TestNetworkIsRemovedUnderTasksThatStop(t *testing.T) {
+	c := newManager(t)
+	id := c.createNetwork("app")
+	given := c.store.View().Network(id).Copy()
+	given.VNI = 4099
+	c.commit(api.UpdateAnyway(given))
+	task := c.addTask(c.create(spec("web", attach("app"))), c.self().ID, 1)
+	c.do("DELETE", "/services/web", nil)
+	stopping := task.Copy()
+	stopping.DesiredState = swarm.TaskStateRemove
+	c.commit(api.UpdateAnyway(stopping))
+	if code, body := c.do("DELETE", "/networks/app", nil); code != 204 {
+		t.Fatalf("network rm: %d %s", code, body)
+	}
+	if again := c.createNetwork("app"); again == id {
+		t.Error("the new network has the old one's id")
+	}
+	if c.store.View().RemovedNetwork(id) == nil {
+		t.Error("nothing is left for the task that stops")
+	}
+	var list []network.Summary
+	if c.get("/networks?filters="+`{"name":["app"]}`, &list); len(list) != 1 {
+		t.Errorf("%d networks of that name are listed", len(list))
+	}
+}
+
+// TestNetworkShowsItsAddresses: auxiliary addresses come back, and verbose says how
+// many addresses are left.
+func TestNetworkShowsItsAddresses(t *testing.T) {
+	c := newManager(t)
+	body := `{"Name":"app","Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","IPRange":"10.9.0.128/25","AuxiliaryAddresses":{"router":"10.9.0.200"}}]}}`
+	if code, text := c.do("POST", "/networks/create", body); code != 201 {
+		t.Fatalf("%d %s", code, text)
+	}
+	allocated := c.store.View().NetworkByName("app").Copy()
+	allocated.VNI, allocated.IPAMOptions = 4099, allocated.Spec.IPAMOptions
+	allocated.IPAMOptions.Configs[0].Gateway = netip.MustParseAddr("10.9.0.128")
+	c.commit(api.UpdateAnyway(allocated))
+	c.addTask(c.create(spec("web", attach("app"))), c.self().ID, 1, func(t *api.Task) {
+		t.NetworksAttachments = []swarm.NetworkAttachment{{
+			Network:   swarm.Network{ID: allocated.ID, Spec: allocated.Spec},
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.9.0.130/24")},
+		}}
+		t.Status.ContainerStatus = &swarm.ContainerStatus{ContainerID: "c0ffee"}
+	})
+	var n network.Inspect
+	c.get("/networks/app?verbose=true", &n)
+	usage := n.Status.IPAM.Subnets[netip.MustParsePrefix("10.9.0.0/24")]
+	// The subnet's own and its broadcast address, gateway, router and task.
+	if usage.IPsInUse != 5 || usage.DynamicIPsAvailable != 127-3 {
+		t.Errorf("usage %+v", usage)
+	}
+	if got := n.IPAM.Config[0].AuxAddress["router"]; got.String() != "10.9.0.200" {
+		t.Errorf("auxiliary addresses %v", n.IPAM.Config[0].AuxAddress)
+	}
+	if got := n.Containers["c0ffee"]; got.IPv4Address.String() != "10.9.0.130/24" {
+		t.Errorf("containers %+v", n.Containers)
+	}
+	n = network.Inspect{}
+	if c.get("/networks/app", &n); n.Status != nil || len(n.Services) != 0 {
+		t.Errorf("without verbose: %+v", n)
+	}
+	if code, text := c.do("POST", "/networks/create", `{"Name":"x","Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.8.0.0/24","AuxiliaryAddresses":{"a":"10.9.0.1"}}]}}`); code != 400 {
+		t.Errorf("an auxiliary address outside: %d %s", code, text)
+	}
+}
