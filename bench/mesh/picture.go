@@ -26,7 +26,7 @@ var shown = []struct {
 	{valueRequests, "requests/s", false},
 	{valueConnects, "new connections/s", false},
 	{valueThroughput, "throughput", false},
-	{valueP99, "1 / p99", true},
+	{valueP50, "1 / p50", true},
 	{valueCPU, "requests per CPU second", true},
 }
 

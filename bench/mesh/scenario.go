@@ -67,15 +67,21 @@ func build(ctx context.Context, o options) ([]scenario, func() error, error) {
 	if r.packets, err = packetThreads(); err != nil {
 		return nil, down, err
 	}
+	began := time.Now()
+	say := func(what string) { fmt.Fprintf(os.Stderr, "%5.1f s: %s\n", time.Since(began).Seconds(), what) }
 	r.proxies = r.site.plain(hasIPVS())
+	say("plain hosts, raw balancers and HAProxy are up")
 	r.site.swarm(hasIPVS())
+	say("Swarm's path is up")
 	r.site.many(o.services)
+	say("services are loaded")
 	if r.site.err != nil {
 		return nil, down, r.site.err
 	}
 	if r.shoal, err = shoalUp(r.site, o); err != nil {
 		return nil, down, err
 	}
+	say("Shoal is up")
 	scenarios, err := r.scenarios(o.services)
 	if err != nil {
 		return nil, down, err

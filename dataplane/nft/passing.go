@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -42,7 +43,7 @@ var hookPriority = nftables.ChainPriorityRef(-10)
 // link of ours costs two lookups.
 func passing(l *netfilter.Layout) {
 	l.People = UserChain
-	l.Sets = append(l.Sets, nftables.Set{Name: passingLinks, KeyType: nftables.TypeIFName})
+	l.Sets = append(l.Sets, nftables.Set{Name: passingLinks, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian})
 	over := func(name string, key expr.MetaKey) netfilter.Rule {
 		return netfilter.Rule{Comment: name, Exprs: []expr.Any{
 			&expr.Meta{Key: key, Register: netfilter.Reg1},

@@ -97,6 +97,9 @@ func TestLabPassing(t *testing.T) {
 		}
 	}
 	judged("at first")
+	if text := list(t, node); !strings.Contains(text, `"lbx"`) {
+		t.Errorf("people cannot read the links' names:\n%s", text)
+	}
 	if flows := tracking(t, node, "-p", "udp", "--dport", "4789"); flows != "" {
 		t.Errorf("what members send is tracked: %s", flows)
 	}
