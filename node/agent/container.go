@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -188,6 +189,11 @@ func (w *worker) endpoint(t *api.Task) endpoint.Value {
 	}
 	for _, p := range t.Ports {
 		v.Ports = append(v.Ports, endpoint.Port{Name: p.Name, Protocol: string(p.Protocol), Port: uint16(p.TargetPort)})
+	}
+	for _, exposed := range w.local.Exposed {
+		if p := (endpoint.Port{Protocol: "tcp", Port: exposed}); !slices.ContainsFunc(v.Ports, func(q endpoint.Port) bool { return q.Port == p.Port && q.Protocol == p.Protocol }) {
+			v.Ports = append(v.Ports, p)
+		}
 	}
 	for _, a := range t.NetworksAttachments {
 		at := endpoint.Attachment{NetworkID: a.Network.ID, Aliases: aliases(t, a.Network)}

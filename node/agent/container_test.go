@@ -14,6 +14,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/node/runtime"
+	"shoal/overlay/endpoint"
 )
 
 // specTask is a task of a container specification; change what a case needs.
@@ -191,5 +192,19 @@ func TestRecordCarriesTheExpandedName(t *testing.T) {
 	task := specTask(func(task *api.Task) { task.Spec.ContainerSpec.Hostname = "h-{{.Task.Slot}}" })
 	if v := specWorker(t, task).endpoint(task); v.Hostname != "h-2" {
 		t.Errorf("the record says %q", v.Hostname)
+	}
+}
+
+// TestRecordCarriesThePorts: those that the service publishes, by their names, and
+// those that the image exposes besides.
+func TestRecordCarriesThePorts(t *testing.T) {
+	task := specTask(func(task *api.Task) {
+		task.Ports = []swarm.PortConfig{{Name: "web", Protocol: "tcp", TargetPort: 80}, {Protocol: "udp", TargetPort: 53}}
+	})
+	w := specWorker(t, task)
+	w.local.Exposed = []uint16{80, 53}
+	want := []endpoint.Port{{Name: "web", Protocol: "tcp", Port: 80}, {Protocol: "udp", Port: 53}, {Protocol: "tcp", Port: 53}}
+	if got := w.endpoint(task).Ports; !slices.Equal(got, want) {
+		t.Errorf("the record has the ports %+v, want %+v", got, want)
 	}
 }
