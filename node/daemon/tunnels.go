@@ -61,7 +61,7 @@ func loadTunnels(path string, missing error) (*tunnels, error) {
 		t.own = append(t.own, own)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("keys of encrypted networks in %s: %w", path, err)
+		return nil, fmt.Errorf("keys of encrypted networks in %s (remove the file, and the node makes new ones): %w", path, err)
 	}
 	return t, nil
 }

@@ -38,8 +38,20 @@ func (c *compiler) encrypts() string {
 		return t.Missing
 	case len(t.Own) == 0:
 		return "the managers have not begun to count keys"
+	case !c.announced():
+		return "the managers have not passed its keys on"
 	}
 	return ""
+}
+
+// announced says whether the others can know a key of this node: a session that
+// is begun before they do is not answered, and not tried again for seconds. Where
+// the managers' list does not have the node, nothing is known against it.
+func (c *compiler) announced() bool {
+	at := slices.IndexFunc(c.in.Nodes, func(n *api.Node) bool { return n.ID == c.in.Self.ID })
+	return at < 0 || slices.ContainsFunc(c.in.Tunnels.Own, func(own OwnKey) bool {
+		return slices.Equal(c.in.Nodes[at].Tunnel.Key(own.Epoch), own.Public[:])
+	})
 }
 
 // encryptedMTU is what a packet inside an encrypted network may have, in bytes:

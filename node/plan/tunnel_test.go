@@ -92,6 +92,8 @@ func TestNothingInTheClear(t *testing.T) {
 		{"nothing is missing", func(*Input) {}, "", 1},
 		{"no kernel for it", func(in *Input) { in.Tunnels = Tunnels{Missing: "no WireGuard"} }, "network name-of-net is encrypted, and this node cannot encrypt: no WireGuard", 0},
 		{"no keys yet", func(in *Input) { in.Tunnels = Tunnels{} }, "not begun to count keys", 0},
+		{"nobody has been told of its keys", func(in *Input) { in.Nodes[0] = sealedNode(1) }, "not passed its keys on", 0},
+		{"others were told of another key", func(in *Input) { in.Nodes[0] = sealedNode(1, 8) }, "not passed its keys on", 0},
 		{"the owner of a record is no node", func(in *Input) { in.Nodes = in.Nodes[:1] }, "", 0},
 		{"the owner has no key", func(in *Input) { in.Nodes[1].Tunnel = api.Tunnel{} }, "", 1},
 		{"the owner has no address", func(in *Input) { in.Nodes[1].DataPathAddr = netip.Addr{} }, "", 1},
@@ -164,6 +166,7 @@ func TestAChangeOfKeys(t *testing.T) {
 		settled uint64
 	}{
 		{"one epoch", []uint64{7}, []uint64{7}, heard(7), "wg7", 7},
+		{"this node's new key is not passed on yet", []uint64{7, 8}, []uint64{7}, heard(7), "wg7", 7},
 		{"the other has no new key yet", []uint64{7, 8}, []uint64{7}, heard(7), "wg7", 7},
 		{"it has, but was not heard under it", []uint64{7, 8}, []uint64{7, 8}, heard(7), "wg7", 7},
 		{"it was heard under both", []uint64{7, 8}, []uint64{7, 8}, heard(7, 8), "wg8", 8},
@@ -176,6 +179,9 @@ func TestAChangeOfKeys(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			in := sealedWorld(tt.own...)
+			if strings.HasPrefix(tt.name, "this node's new key") {
+				in.Nodes[0] = sealedNode(1, 7)
+			}
 			in.Nodes[1], in.Tunnels.Live = sealedNode(2, tt.other...), tt.live
 			out := Compile(in)
 			if len(out.Vault.Devices) != len(tt.own) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"shoal/bench/need"
 	"shoal/overlay/netns"
@@ -26,10 +27,20 @@ type node struct {
 	host string
 	*Kernel
 	number uint32
+	six    bool // the underlay is IPv6
 	keys   map[uint64]wireguard.Private
 }
 
 func underlay(number uint32) netip.Addr { return netip.AddrFrom4([4]byte{10, 66, 0, byte(number)}) }
+
+func underlay6(number uint32) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("fd66::%d", number)) }
+
+func (n *node) underlay() netip.Addr {
+	if n.six {
+		return underlay6(n.number)
+	}
+	return underlay(n.number)
+}
 
 // pair is two nodes whose hosts are joined by a veth pair.
 func pair(t *testing.T) (nodes [2]*node) {
@@ -55,6 +66,9 @@ func pair(t *testing.T) (nodes [2]*node) {
 			link, err := netlink.LinkByName("under")
 			if err == nil {
 				err = netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: underlay(n.number).AsSlice(), Mask: net.CIDRMask(24, 32)}})
+			}
+			if err == nil {
+				err = netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: underlay6(n.number).AsSlice(), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD})
 			}
 			if err == nil {
 				err = netlink.LinkSetUp(link)
@@ -89,11 +103,11 @@ func (n *node) public(epoch uint64) wireguard.Key {
 
 // wish is a vault with devices of the epochs that sends through the last.
 func (n *node) wish(other *node, epochs ...uint64) wireguard.Desired {
-	d := wireguard.Desired{Namespace: n.Path, Addr: wireguard.Addr(n.number), MTU: 1440}
+	d := wireguard.Desired{Namespace: n.Path, Addr: wireguard.Addr(n.number), MTU: 1500 - wireguard.Overhead(n.underlay())}
 	for _, e := range epochs {
 		d.Devices = append(d.Devices, wireguard.Device{
 			Name: wireguard.DeviceName(e), Port: wireguard.Port(e), Public: n.public(e), Private: n.key(e),
-			Peers: []wireguard.Peer{{Key: other.public(e), Endpoint: netip.AddrPortFrom(underlay(other.number), wireguard.Port(e)),
+			Peers: []wireguard.Peer{{Key: other.public(e), Endpoint: netip.AddrPortFrom(other.underlay(), wireguard.Port(e)),
 				Addr: wireguard.Addr(other.number), Active: true}},
 		})
 		d.Routes = []wireguard.Route{{Addr: wireguard.Addr(other.number), Device: wireguard.DeviceName(e)}}
@@ -173,6 +187,15 @@ func TestVaultsReachEachOther(t *testing.T) {
 		b.converge(b.wish(a, epochs...))
 		a.reaches(b)
 	}
+	// The same over IPv6.
+	a.six, b.six = true, true
+	for _, n := range nodes {
+		n.converge(wireguard.Desired{})
+	}
+	a.converge(a.wish(b, 11))
+	b.converge(b.wish(a, 11))
+	b.echo()
+	a.reaches(b)
 	if ops := a.converge(wireguard.Desired{}); len(ops) != 1 {
 		t.Errorf("no vault takes %v", ops)
 	}
