@@ -245,7 +245,7 @@ func TestTrampledVaultHeals(t *testing.T) {
 
 func TestATakenPortIsNamed(t *testing.T) {
 	a := pair(t)[0]
-	taken, err := netns.ListenPacket(t.Context(), a.host, "udp", fmt.Sprintf(":%d", wireguard.Port(7)))
+	taken, err := netns.ListenPacket(t.Context(), a.host, "udp4", fmt.Sprintf("0.0.0.0:%d", wireguard.Port(7)))
 	must(t, err)
 	defer taken.Close()
 	err = a.Apply(t.Context(), wireguard.Plan(a.wish(a, 7), wireguard.Actual{}, a.Path))
