@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,12 +22,12 @@ import (
 	"shoal/overlay/netns"
 )
 
-// everyVariable set to anything asks for a crash after every single change; else
-// some of them are tried, in all phases.
+// everyVariable asks for a crash after every single change, from the number that it
+// is set to on; else some of them are tried, in all phases.
 const everyVariable = "SHOAL_CRASH_EVERY"
 
 // someStep is how many changes lie between the crashes that are tried otherwise.
-const someStep = 17
+const someStep = 23
 
 // node is the node under test: a host of its own.
 type node struct {
@@ -70,12 +71,12 @@ func TestCrashAnywhere(t *testing.T) {
 		t.Errorf("a node that leaves leaves behind:\n%s\ninstead of\n%s", want[leave], empty)
 	}
 	t.Logf("changes of the kernel: %v", total)
-	step, crashes := someStep, 0
-	if os.Getenv(everyVariable) != "" {
-		step = 1
+	first, step, crashes := 1, someStep, 0
+	if from, err := strconv.Atoi(os.Getenv(everyVariable)); err == nil {
+		first, step = from, 1
 	}
 	// Each round is a whole life with one crash in each phase.
-	for at := 1; at <= slices.Max([]int{total[build], total[change], total[leave]}); at += step {
+	for at := first; at <= slices.Max([]int{total[build], total[change], total[leave]}); at += step {
 		for _, phase := range phases {
 			if at <= total[phase] {
 				n.run(phase, at)
@@ -127,7 +128,7 @@ ip route show table all proto 83 | sort
 ip rule show | sort
 ip neigh show nud permanent | sort
 bridge fdb show | grep -E 'self permanent|static' | grep -E ' dst | static' | sed 's/link-netnsid [0-9]*//' | sort
-nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
+nft list tables | sort | while read -r table; do nft list $table; done | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
 [ ! -e /proc/net/ip_vs ] || ipvsadm -Sn | sort`
 
 // state is everything that the node has in the kernel.
@@ -153,19 +154,21 @@ func (n *node) state() string {
 // hardware matches hardware addresses that the kernel has drawn by lot.
 var hardware = regexp.MustCompile(`\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b`)
 
-// difference lists lines that are in one text only.
+// difference lists the lines that one text has more often than the other.
 func difference(want, got string) string {
-	var out []string
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for _, line := range w {
-		if !slices.Contains(g, line) {
-			out = append(out, "missing: "+line)
+	count := map[string]int{}
+	for line := range strings.Lines(got) {
+		count[line]++
+	}
+	for line := range strings.Lines(want) {
+		count[line]--
+	}
+	out := []string{"(without an entry below, the order alone differs)"}
+	for line, n := range count {
+		if n != 0 {
+			out = append(out, fmt.Sprintf("%+d: %s", n, strings.TrimSpace(line)))
 		}
 	}
-	for _, line := range g {
-		if !slices.Contains(w, line) {
-			out = append(out, "too much: "+line)
-		}
-	}
+	slices.Sort(out)
 	return strings.Join(out, "\n")
 }
