@@ -128,7 +128,7 @@ ip route show table all proto 83 | sort
 ip rule show | sort
 ip neigh show nud permanent | sort
 bridge fdb show | grep -E 'self permanent|static' | grep -E ' dst | static' | sed 's/link-netnsid [0-9]*//' | sort
-nft list tables | sort | while read -r table; do nft list $table; done | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
+nft list tables | sort | while read -r table; do echo; nft list $table | sed 's/^table .*{/&\n/; s/^}/\n}/'; done | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
 [ ! -e /proc/net/ip_vs ] || ipvsadm -Sn | sort`
 
 // state is everything that the node has in the kernel.
@@ -142,7 +142,9 @@ func (n *node) state() string {
 	for _, path := range append([]string{n.host}, made...) {
 		if err := netns.Do(path, func() error {
 			shown, err := exec.Command("sh", "-c", show).Output() // iproute2 grumbles about peers that go
-			fmt.Fprintf(&out, "== %s\n%s", filepath.Base(path), hardware.ReplaceAll(shown, []byte("MAC")))
+			// The chains of a table are in the order in which they came, which means nothing.
+			blocks := slices.Sorted(slices.Values(strings.Split(string(hardware.ReplaceAll(shown, []byte("MAC"))), "\n\n")))
+			fmt.Fprintf(&out, "== %s\n%s\n", filepath.Base(path), strings.Join(blocks, "\n\n"))
 			return err
 		}); err != nil {
 			n.Fatalf("%v: %s", err, out.String())
