@@ -191,19 +191,18 @@ func (n *network) checkMesh(v *store.View, out *complaints) {
 	ingress := v.NetworkByName("ingress")
 	for _, s := range v.Services() {
 		for _, p := range s.Endpoint.Ports {
-			i := slices.IndexFunc(host.Forwards, func(f lb.Forward) bool {
-				return uint32(f.Port) == p.PublishedPort && string(f.Protocol) == string(p.Protocol)
-			})
-			if i < 0 {
-				out.add("%s does not forward port %d of %s", h.name, p.PublishedPort, s.Spec.Name)
-				continue
-			}
 			table, err := balancer{h.machine}.Read(ctx, n.self.NamespacePath(ingress.ID))
 			if err != nil {
 				out.add("%s: %v", h.name, err)
 				continue
 			}
-			got := backends(table, host.Forwards[i].To.Addr(), host.Forwards[i].To.Port())
+			var got []netip.Addr // over every family that the port is forwarded for
+			for _, f := range host.Forwards {
+				if uint32(f.Port) == p.PublishedPort && string(f.Protocol) == string(p.Protocol) {
+					got = append(got, backends(table, f.To.Addr(), f.To.Port())...)
+				}
+			}
+			slices.SortFunc(got, netip.Addr.Compare)
 			if want := running(v, s.ID, ingress.ID); !slices.Equal(got, want) {
 				out.add("%s leads port %d of %s to %v instead of %v", h.name, p.PublishedPort, s.Spec.Name, got, want)
 			}
