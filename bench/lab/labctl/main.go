@@ -25,7 +25,7 @@ const usage = `usage: labctl [-dir DIR] COMMAND
   heal                  start again what was killed or cut, wait until all is ready
   status                what runs
   cut HOST              power cut: cable out, daemon and tasks killed
-  kill HOST             kill the daemon, leave the tasks
+  stop HOST, kill HOST  stop or kill the daemon, leave the tasks
   unplug HOST, plug HOST   take the cable out, put it in
   freeze HOST, thaw HOST   stop every process of the host, let them go on
   exec HOST -- COMMAND  run a command in the host's network
@@ -82,6 +82,8 @@ func onHost(ctx context.Context, l *lab.Lab, args []string) error {
 	switch args[0] {
 	case "cut":
 		return l.PowerCut(ctx, h)
+	case "stop":
+		return l.StopDaemon(ctx, h)
 	case "kill":
 		return l.KillDaemon(ctx, h)
 	case "unplug":
