@@ -50,7 +50,7 @@ var families = []netfilter.Family{netfilter.IPv4, netfilter.IPv6}
 //	enter      before tracking: what a neighbour sent for somebody else goes to
 //	zone       flows are tracked neighbour by neighbour, since one client may use
 //	           one port towards several of them
-//	remember   a new flow keeps its neighbour, and its packets carry it
+//	remember   a new flow keeps its neighbour (keep), and its packets carry it
 //	datagrams  sockets without a connection answer from another address
 //	apart      nothing by itself; with it the kernel sees to it that replies of
 //	           flows that look alike differ
@@ -59,23 +59,26 @@ var families = []netfilter.Family{netfilter.IPv4, netfilter.IPv6}
 func returnLayout(r lb.ReturnPath) netfilter.Layout {
 	mangle, raw := nftables.ChainPriorityMangle, nftables.ChainPriorityRaw
 	enter := netfilter.Chain{Name: "enter", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: raw}
-	remember := netfilter.Chain{Name: "remember", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: mangle}
+	keep := netfilter.Chain{Name: "keep"}
 	datagrams := natChain("datagrams", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	closed := netfilter.Chain{Name: "closed", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter}
 	for _, f := range families {
 		enter.Rules = append(enter.Rules, netfilter.Rule{Comment: "flows of a neighbour's clients, IPv" + f.Suffix,
-			Exprs: append(entered(r, f), &expr.Verdict{Kind: expr.VerdictJump, Chain: zoneChain})})
-		remember.Rules = append(remember.Rules, rememberRule(r, f))
+			Exprs: append(entered(r, f), &expr.Verdict{Kind: expr.VerdictGoto, Chain: zoneChain})})
+		keep.Rules = append(keep.Rules, keepRule(r, f))
 		if a := datagramsOf(r, f); a.IsValid() {
 			datagrams.Rules = append(datagrams.Rules, datagramRule(r, f, a))
 		} else {
 			closed.Rules = append(closed.Rules, closedRule(r, f))
 		}
 	}
-	remember.Rules = append(remember.Rules, netfilter.Rule{Comment: "its packets carry it", Exprs: netfilter.Join(
-		netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.Interface), ours(r, ctMark()), []expr.Any{ctMark(), setMark()})})
+	remember := netfilter.Chain{Name: "remember", Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: mangle, Rules: []netfilter.Rule{
+		{Comment: "new flows", Exprs: append(netfilter.ConnState(expr.CtStateBitNEW), &expr.Verdict{Kind: expr.VerdictJump, Chain: keep.Name})},
+		{Comment: "its packets carry it", Exprs: netfilter.Join(
+			netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.Interface), ours(r, ctMark()), []expr.Any{ctMark(), setMark()})},
+	}}
 	l := netfilter.Layout{Table: ReturnTable, Chains: []netfilter.Chain{
-		{Name: zoneChain}, enter, remember,
+		{Name: zoneChain}, enter, keep, remember,
 		natChain("apart", nftables.ChainHookInput, nftables.ChainPriorityNATSource),
 		{Name: "reply", Type: nftables.ChainTypeRoute, Hook: nftables.ChainHookOutput, Priority: mangle, Rules: []netfilter.Rule{
 			{Comment: "replies carry the neighbour", Exprs: netfilter.Join(
@@ -170,9 +173,9 @@ func zoneRule(r lb.ReturnPath) netfilter.Rule {
 	return netfilter.Rule{Comment: encodeReturn(r), Exprs: []expr.Any{tail()}}
 }
 
-func rememberRule(r lb.ReturnPath, f netfilter.Family) netfilter.Rule {
+func keepRule(r lb.ReturnPath, f netfilter.Family) netfilter.Rule {
 	return netfilter.Rule{Comment: "a new flow keeps its neighbour, IPv" + f.Suffix, Exprs: netfilter.Join(
-		netfilter.ConnState(expr.CtStateBitNEW), entered(r, f), []expr.Any{
+		entered(r, f), []expr.Any{
 			tail(),
 			&expr.Bitwise{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, Len: 4,
 				Mask: binaryutil.NativeEndian.PutUint32(^uint32(returnMask)), Xor: binaryutil.NativeEndian.PutUint32(r.Mark)},

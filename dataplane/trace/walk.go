@@ -131,7 +131,7 @@ func (t *tracer) arrive(w walk) {
 func (t *tracer) translate(w walk) {
 	if w.at.owns(w.dst.Addr()) {
 		for _, f := range w.at.Translation.Forwards {
-			if f.Protocol == w.proto && f.Port == w.dst.Port() && f.To.Addr().Is4() == w.dst.Addr().Is4() {
+			if f.Protocol == w.proto && f.Port == w.dst.Port() && w.at.forwards(w.dst.Addr(), f.To.Addr()) {
 				w = w.note(natMap("forward", f.To.Addr()), fmt.Sprintf("forward %d/%s%s", f.Port, f.Protocol, named(f.Name)), "to "+f.To.String())
 				w.dst = f.To
 				break
@@ -139,6 +139,15 @@ func (t *tracer) translate(w walk) {
 		}
 	}
 	t.balance(w)
+}
+
+// forwards says whether a port that leads to one address is there at another: of
+// the same family, and at ::1 only where no bridge is on the way.
+func (n *Namespace) forwards(at, to netip.Addr) bool {
+	if at != netip.IPv6Loopback() {
+		return at.Is4() == to.Is4()
+	}
+	return to.Is6() && !slices.ContainsFunc(n.Translation.Masquerade, func(e lb.Egress) bool { return e.Source.Contains(to) })
 }
 
 // balance follows each backend that the front may choose.
