@@ -33,13 +33,10 @@ const sealedPort = 9000
 
 var sealedMark = []byte("shoal-in-the-clear-7f3a9c51e2")
 
-// strange is what a frame says that no host may take.
-var strange = []byte("from-the-underlay")
-
 // encrypted: what tasks of an encrypted network say to each other is on no link
-// between the hosts in the clear, while keys change, shoald dies, and somebody
-// deletes what carries it; and none of it is lost. Where a kernel cannot encrypt,
-// no task runs, and everybody who asks is told why.
+// between the hosts in the clear, and none of it is lost, while keys change and
+// shoald dies. Where a kernel cannot encrypt, no task runs, and everybody who asks
+// is told why.
 func encrypted(w *world) {
 	var made struct{ Id string }
 	w.must(w.call(http.MethodPost, "/networks/create", network.CreateRequest{
@@ -67,9 +64,6 @@ func encrypted(w *world) {
 	} else {
 		w.Logf("%d questions, none lost while keys changed twice and a daemon died", asked)
 	}
-	w.notTaken(tasks, made.Id)
-	w.vaultTrampled(tasks, made.Id)
-	w.undrifted()
 	for h, wire := range wires {
 		seen, clear, sealed := wire.end()
 		if clear > 0 || sealed == 0 {
@@ -127,12 +121,12 @@ func (w *world) rotate() {
 
 // conversation is a task that asks another without pause.
 type conversation struct {
-	w           *world
-	conn        net.Conn
+	w     *world
+	conn  net.Conn
 	asked atomic.Int64
 	lost  []string // when
-	stop        chan struct{}
-	done        chan error
+	stop  chan struct{}
+	done  chan error
 }
 
 // talk lets the first task ask the second over UDP, each question once.
@@ -216,100 +210,6 @@ func (c *conversation) end() (asked int64, lost []string) {
 	<-c.done
 	c.conn.Close()
 	return c.asked.Load(), c.lost
-}
-
-// notTaken: a frame of the network that comes from the underlay in the clear
-// reaches no task, though everything in it is right.
-func (w *world) notTaken(tasks []swarm.Task, networkID string) {
-	w.Helper()
-	var overlays []netview.Overlay
-	w.must(w.host(1).Call(w.Context(), http.MethodGet, "/shoal/overlay", nil, &overlays))
-	at := 0
-	for at < len(overlays) && overlays[at].ID != networkID {
-		at++
-	}
-	if at == len(overlays) || !overlays[at].Encrypted {
-		w.Fatalf("the node does not show the network as encrypted: %+v", overlays)
-	}
-	victim := tasks[0]
-	for _, task := range tasks {
-		if w.hostname(task.NodeID) == w.host(1).Name {
-			victim = task
-		}
-	}
-	addr := netip.MustParseAddr(addresses(victim, networkID)[0])
-	server, err := netns.ListenPacket(w.Context(), namespaceOf(victim), "udp4", netip.AddrPortFrom(addr, sealedPort+1).String())
-	w.must(err)
-	defer server.Close()
-	conn, err := netns.Dial(w.Context(), hostSpace(w.host(2)), "udp4", netip.AddrPortFrom(w.host(1).Address, 4789).String())
-	w.must(err)
-	defer conn.Close()
-	frame := vxlanFrame(overlays[at].VNI, addr, sealedPort+1)
-	for range 5 {
-		_, err := conn.Write(frame)
-		w.must(err)
-	}
-	w.must(server.SetReadDeadline(time.Now().Add(labtest.Within(500 * time.Millisecond))))
-	if n, from, err := server.ReadFrom(make([]byte, 2048)); !isTimeout(err) {
-		w.Errorf("a task took %d bytes from %v that crossed the underlay in the clear (%v)", n, from, err)
-	}
-}
-
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
-}
-
-// vxlanFrame is a datagram to a task in a frame of the network, RFC 7348.
-func vxlanFrame(vni uint32, to netip.Addr, port uint16) []byte {
-	frame := []byte{8, 0, 0, 0, byte(vni >> 16), byte(vni >> 8), byte(vni), 0}
-	a := to.As4()
-	frame = append(frame, 0x02, 0x42, a[0], a[1], a[2], a[3]) // its hardware address
-	frame = append(frame, 0x02, 0x42, a[0], a[1], a[2], 254, 8, 0)
-	ip := []byte{0x45, 0, 0, byte(28 + len(strange)), 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, a[0], a[1], a[2], 254, a[0], a[1], a[2], a[3]}
-	sum := uint32(0)
-	for i := 0; i < len(ip); i += 2 {
-		sum += uint32(ip[i])<<8 | uint32(ip[i+1])
-	}
-	sum = sum>>16 + sum&0xffff
-	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum+sum>>16))
-	udp := binary.BigEndian.AppendUint16([]byte{0x30, 0x39}, port)
-	udp = append(udp, 0, byte(8+len(strange)), 0, 0) // no checksum
-	return append(append(append(frame, ip...), udp...), strange...)
-}
-
-// vaultTrampled: whoever deletes what carries encrypted networks stops them for a
-// moment and opens nothing.
-func (w *world) vaultTrampled(tasks []swarm.Task, networkID string) {
-	w.Helper()
-	h := w.host(1)
-	vault := h.Dir + "/exec/netns/vault"
-	for _, damage := range []string{
-		"for d in $(nsenter --net=" + vault + " ip -o link show type wireguard | cut -d: -f2); do nsenter --net=" + vault + " ip link del $d; done",
-		"nsenter --net=" + vault + " ip route flush table main",
-		"umount -l " + vault + " && rm " + vault,
-	} {
-		if out, err := h.Command(w.Context(), "sh", "-c", damage).CombinedOutput(); err != nil {
-			w.Fatalf("%s: %v: %s", damage, err, out)
-		}
-		w.eventually(30*time.Second, "the network works after: "+damage, func() error {
-			for _, from := range tasks {
-				c := &conversation{w: w}
-				to := netip.AddrPortFrom(netip.MustParseAddr(addresses(tasks[1], networkID)[0]), sealedPort)
-				var err error
-				if c.conn, err = netns.Dial(w.Context(), namespaceOf(from), "udp4", to.String()); err != nil {
-					return err
-				}
-				err = c.ask(1)
-				c.conn.Close()
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		w.undrifted()
-	}
 }
 
 // wire listens to everything on a host's link to the others.

@@ -15,7 +15,7 @@ type Lane struct {
 
 // labPackages have tests against a real kernel or a real containerd.
 var labPackages = []string{
-	"./overlay/netns", "./overlay/rtnl", "./dataplane/nft", "./dataplane/ipvs", "./node/runtime/containerd", "./node/resolver",
+	"./overlay/netns", "./overlay/rtnl", "./overlay/wglink", "./dataplane/nft", "./dataplane/ipvs", "./node/runtime/containerd", "./node/resolver",
 	"./bench/crash", "./bench/e2e",
 	"./bench/lab", "./bench/mesh",
 }
@@ -23,8 +23,8 @@ var labPackages = []string{
 // vmPackages are those whose tests say something new under a kernel with IPVS,
 // with the tests to run there.
 var vmPackages = []struct{ path, tests string }{
-	{"./overlay/rtnl", "."}, {"./dataplane/nft", "^TestLab"}, {"./dataplane/ipvs", "^TestLab"},
-	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|UDP)$"},
+	{"./overlay/rtnl", "."}, {"./overlay/wglink", "."}, {"./dataplane/nft", "^TestLab"}, {"./dataplane/ipvs", "^TestLab"},
+	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|UDP|Encrypted)$"},
 }
 
 func lanes() []Lane {
@@ -84,7 +84,7 @@ func vm() Result {
 }
 
 func inVM(pkg, program, tests string) Result {
-	cmd := exec.Command("go", "tool", "test2json", "-p", pkg, "bench/vm/run", "--env", "SHOAL_REQUIRE=root,netns,vxlan,nft,ipvs,sctp", "--",
+	cmd := exec.Command("go", "tool", "test2json", "-p", pkg, "bench/vm/run", "--env", "SHOAL_REQUIRE=root,netns,vxlan,nft,ipvs,sctp,wireguard", "--",
 		program, "-test.v=test2json", "-test.run", tests, "-test.timeout", "8m")
 	return run(cmd, nil)
 }
