@@ -147,3 +147,20 @@ func TestExposedPort(t *testing.T) {
 	n.network.set(func(w *network) { w.deaf["t1"] = false })
 	n.untilState("t1", running)
 }
+
+// TestWaitingIsTold: why a task takes no requests yet is a reason for people, until
+// it does.
+func TestWaitingIsTold(t *testing.T) {
+	n := newNode(t)
+	n.network.set(func(w *network) { w.deaf["t1"] = true })
+	n.assign(true, task("t1", "web", running))
+	n.until("the reason is told", func() bool {
+		s, _ := n.agent.Status("t1")
+		return s.State == "starting" && s.Err == "takes no requests yet: waits until 80/tcp accepts connections"
+	})
+	n.network.set(func(w *network) { w.deaf["t1"] = false })
+	n.untilState("t1", running)
+	if s, _ := n.agent.Status("t1"); s.Err != "" {
+		t.Errorf("it runs, yet %q", s.Err)
+	}
+}

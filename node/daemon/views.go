@@ -4,12 +4,18 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 
+	"github.com/moby/moby/api/types/swarm"
+
+	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
 	"shoal/control/orchestrate/keys"
+	"shoal/control/store"
 	"shoal/node/fabric"
 	"shoal/node/metrics"
 	"shoal/node/netview"
+	"shoal/node/plan"
 )
 
 // mountViews adds what netctl and Prometheus ask for.
@@ -81,6 +87,15 @@ func (d *Daemon) sources() *netview.Sources {
 			return nil
 		}
 		view := m.manager.View()
+		s.Tasks = func(serviceID string) (words []string) {
+			for _, t := range view.TasksByService(serviceID) {
+				if api.Rank(t.DesiredState) <= api.Rank(swarm.TaskStateRunning) {
+					words = append(words, netview.TaskWords(plan.TaskName(t), hostname(view, t.NodeID), t))
+				}
+			}
+			slices.Sort(words)
+			return words
+		}
 		s.NetworkName = func(id string) string {
 			if known := view.Network(id); known != nil {
 				return known.Spec.Name
@@ -89,4 +104,12 @@ func (d *Daemon) sources() *netview.Sources {
 		}
 	}
 	return s
+}
+
+// hostname is a node's, "" for none.
+func hostname(view *store.View, nodeID string) string {
+	if n := view.Node(nodeID); n != nil {
+		return n.Description.Hostname
+	}
+	return ""
 }

@@ -70,7 +70,7 @@ func (s *Sources) Trace(ctx context.Context, q url.Values) (Route, error) {
 	if err := w.walk(ctx); err != nil {
 		return out, err
 	}
-	out.Paths, out.Notes = s.explain(o, w.paths), w.notes()
+	out.Paths, out.Notes = s.explain(ctx, o, w.paths), w.notes()
 	if q.Has("live") {
 		out.Live, err = s.follow(ctx, o, p, out.Paths)
 	}
@@ -246,7 +246,7 @@ func (s *Sources) ingress(name string) bool {
 
 // explain gives ways that end nowhere the reason that only the whole cluster's
 // networks tell.
-func (s *Sources) explain(from origin, paths []trace.Path) []trace.Path {
+func (s *Sources) explain(ctx context.Context, from origin, paths []trace.Path) []trace.Path {
 	on := map[string]bool{}
 	if from.task != nil {
 		for _, a := range from.task.Task.NetworksAttachments {
@@ -262,6 +262,9 @@ func (s *Sources) explain(from origin, paths []trace.Path) []trace.Path {
 	}
 	for i := range paths {
 		p := &paths[i]
+		if svc := s.frontless(*p); svc != nil {
+			p.Reason = s.whyNobody(ctx, svc)
+		}
 		if p.Verdict != trace.Left && p.Verdict != trace.NoRoute {
 			continue
 		}

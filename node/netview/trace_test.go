@@ -170,7 +170,7 @@ func TestNotOnTheNetwork(t *testing.T) {
 	if err != nil || path == nil || path.Reason != `web.1 is on front, and nothing there is called "example.com": its name server asks outside` {
 		t.Errorf("%+v %v", path, err)
 	}
-	got := s.explain(from, []trace.Path{{Verdict: trace.Left, Dst: netip.MustParseAddrPort("10.0.2.3:80")}})
+	got := s.explain(t.Context(), from, []trace.Path{{Verdict: trace.Left, Dst: netip.MustParseAddrPort("10.0.2.3:80")}})
 	if got[0].Reason != "10.0.2.3 is db.1 on network back, and web.1 is not on that network" {
 		t.Errorf("%+v", got)
 	}

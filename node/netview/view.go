@@ -49,6 +49,9 @@ type Sources struct {
 	Waiting  func() []string
 	// Peers asks the other nodes; nil where there is no way to them.
 	Peers Peers
+	// Tasks lists a service's tasks that shall run, in words, as the managers know
+	// them; nil on nodes that are none.
+	Tasks func(serviceID string) []string
 	// Meter counts what services are used for; it outlives the sources.
 	Meter *Meter
 	// NetworkName names networks that the managers did not tell this node of; nil
@@ -343,5 +346,8 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 	view("top", func(r *http.Request, s *Sources) (any, error) { return s.Top(r.Context(), r.URL.Query()) })
 	view("healed", func(_ *http.Request, s *Sources) (any, error) { return s.Healed(), nil })
 	view("trace", func(r *http.Request, s *Sources) (any, error) { return s.Trace(r.Context(), r.URL.Query()) })
+	view("tasks", func(r *http.Request, s *Sources) (any, error) {
+		return s.tasks(r.Context(), r.URL.Query().Get("service")), nil
+	})
 	view("part", func(_ *http.Request, s *Sources) (any, error) { return s.part() })
 }
