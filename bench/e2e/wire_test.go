@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,10 +13,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
+	"golang.org/x/sys/unix"
 
 	"shoal/bench/lab"
 	"shoal/node/netview"
@@ -86,6 +89,13 @@ func dataPathLosesLargePackets(w *world) {
 	w.eventually(15*time.Second, "the nodes have nothing to say", message(""))
 }
 
+// alsoUDP publishes the service's first port for UDP too.
+func alsoUDP(s *swarm.ServiceSpec) {
+	port := s.EndpointSpec.Ports[0]
+	port.Protocol = network.UDP
+	s.EndpointSpec.Ports = append(s.EndpointSpec.Ports, port)
+}
+
 // mtuFollows: networks have the MTU that they ask for, or what the host's interface
 // leaves them, also when that changes.
 func mtuFollows(w *world) {
@@ -98,7 +108,7 @@ func mtuFollows(w *world) {
 	w.must(w.call(http.MethodPost, "/networks/create", body, &made))
 	w.networks = append(w.networks, made.ID)
 	free := w.network("mtu-free")
-	tasks := w.start("mtu", 1, attached(made.ID), attached(free), published(8220, network.TCP), on("h1"))
+	tasks := w.start("mtu", 1, attached(made.ID), attached(free), published(8220, network.TCP), alsoUDP, on("h1"))
 	h := w.host(1)
 	ns := filepath.Join(h.Dir, "exec", "netns", "task-"+tasks[0].ID)
 	// The networks in the order of their ids, the gateway last.
@@ -129,12 +139,58 @@ func mtuFollows(w *world) {
 			w.Fatalf("%v: %s", err, out)
 		}
 	}
+	w.fits(w.host(2), 8220)
 	cable("1600")
 	defer cable("1500")
 	w.eventually(10*time.Second, "interfaces follow", mtus(map[string]string{"1300": "the option", "1550": "the interface", "1600": "the gateway"}))
 	cable("1500")
 	w.eventually(10*time.Second, "interfaces follow back", mtus(map[string]string{"1300": "the option", "1450": "the interface", "1500": "the gateway"}))
 	w.undrifted()
+}
+
+// fits: TCP through a published port agrees on segments that the overlay carries
+// whole, and who sends datagrams that must not be split is told how large they may be.
+func (w *world) fits(h lab.Host, port int) {
+	w.Helper()
+	stream, err := net.Dial("tcp", target(h, port))
+	w.must(err)
+	defer stream.Close()
+	if segment := sockopt(w, stream, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 0); segment > 1450-40 {
+		w.Errorf("segments of %d bytes", segment)
+	}
+	datagrams, err := net.Dial("udp", target(h, port))
+	w.must(err)
+	defer datagrams.Close()
+	sockopt(w, datagrams, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+	w.eventually(5*time.Second, "too large a datagram is refused", func() error {
+		if _, err := datagrams.Write(make([]byte, 1500-28)); !errors.Is(err, unix.EMSGSIZE) {
+			return fmt.Errorf("sent: %v", err)
+		}
+		return nil
+	})
+	if mtu := sockopt(w, datagrams, unix.IPPROTO_IP, unix.IP_MTU, 0); mtu != 1450 {
+		w.Errorf("the client believes in an MTU of %d", mtu)
+	}
+	w.eventually(5*time.Second, "a datagram of the full MTU is sent", func() error { // what was told of earlier ones comes first
+		_, err := datagrams.Write(make([]byte, 1450-28))
+		return err
+	})
+}
+
+// sockopt sets a socket's option, or gets it where the value is 0.
+func sockopt(w *world, c net.Conn, level, name, value int) (got int) {
+	w.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	w.must(err)
+	w.must(raw.Control(func(fd uintptr) {
+		if value != 0 {
+			err = unix.SetsockoptInt(int(fd), level, name, value)
+		} else {
+			got, err = unix.GetsockoptInt(int(fd), level, name)
+		}
+	}))
+	w.must(err)
+	return got
 }
 
 // firewall: people's rules judge published ports by who asks, also after the
