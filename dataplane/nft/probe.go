@@ -31,10 +31,15 @@ func Probe(ctx context.Context) error {
 	defer c.Close()
 	l := layout(true, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
 	l.Table = probeTable
-	l.Chains = append(l.Chains, guardChain(false))
 	if err := queueProbe(c, l); err != nil {
 		return err
 	}
+	host := natLayout(lb.Translation{Passing: []string{"lo"}, Members: &lb.Members{Port: 1}})
+	host.Table, host.People = probeTable, ""
+	if err := c.Replace(host); err != nil {
+		return err
+	}
+	c.Drop(probeTable)
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("%w: %w", ErrMissing, err)
 	}
