@@ -33,7 +33,7 @@ func (f *Fabric) withdraw(ctx context.Context, wish []lb.Desired) error {
 		}
 		old.Services, f.moved = services, true
 		if _, err := f.cfg.Balancer.Apply(ctx, old); err != nil {
-			errs = append(errs, fmt.Errorf("balancer in %s: %w", place(old.Namespace), err))
+			errs = append(errs, in(fmt.Errorf("balancer in %s: %w", place(old.Namespace), err), old.Namespace))
 			continue
 		}
 		balancers[i] = old
