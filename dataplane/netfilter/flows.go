@@ -103,39 +103,52 @@ func flowCount(namespace string) (n int, err error) {
 // errShort is the refusal of a message that is cut off.
 var errShort = errors.New("a flow's message is too short")
 
-// parseFlow reads one message.
+// attributes calls f with each attribute of a message; false when it is cut off.
+func attributes(b []byte, f func(kind uint16, data []byte)) bool {
+	const header, align = 4, 3 // struct nlattr, and what its length is rounded up to
+	for len(b) >= header {
+		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if size < header || size > len(b) {
+			return false
+		}
+		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[header:size])
+		b = b[min((size+align)&^align, len(b)):]
+	}
+	return len(b) == 0
+}
+
+// parseFlow reads one message. It is called for each of perhaps a hundred
+// thousand flows, so nothing is allocated.
 func parseFlow(msg []byte) (t Tracked, err error) {
 	const header = 4 // struct nfgenmsg
 	if len(msg) < header {
 		return t, errShort
 	}
-	d, err := netlink.NewAttributeDecoder(msg[header:])
-	if err != nil {
-		return t, err
-	}
-	d.ByteOrder = binary.BigEndian
 	var original, reply tuple
-	for d.Next() {
-		switch d.Type() {
+	whole := attributes(msg[header:], func(kind uint16, data []byte) {
+		switch kind {
 		case ctaOriginal:
-			d.Nested(original.parse)
+			original.parse(data)
 		case ctaReply:
-			d.Nested(reply.parse)
+			reply.parse(data)
 		case ctaCountersOriginal:
-			d.Nested(t.Sent.parse)
+			t.Sent.parse(data)
 		case ctaCountersReply:
-			d.Nested(t.Received.parse)
+			t.Received.parse(data)
 		case ctaZone:
-			t.Zone = d.Uint16()
+			t.Zone = number16(data)
 		case ctaProtoInfo:
-			d.Nested(func(d *netlink.AttributeDecoder) error { return parseState(d, &t.Ended) })
+			t.Ended = ended(data)
 		}
+	})
+	if !whole {
+		return t, errShort
 	}
 	if original.zone != 0 {
 		t.Zone = original.zone
 	}
 	t.Flow = Flow{Protocol: original.protocol, Source: original.source(), Dest: original.dest(), Server: reply.source()}
-	return t, d.Err()
+	return t, nil
 }
 
 // tuple is one direction of a flow.
@@ -149,70 +162,75 @@ type tuple struct {
 func (t *tuple) source() netip.AddrPort { return netip.AddrPortFrom(t.src, t.srcPort) }
 func (t *tuple) dest() netip.AddrPort   { return netip.AddrPortFrom(t.dst, t.dstPort) }
 
-func (t *tuple) parse(d *netlink.AttributeDecoder) error {
-	for d.Next() {
-		switch d.Type() {
+func (t *tuple) parse(b []byte) {
+	attributes(b, func(kind uint16, data []byte) {
+		switch kind {
 		case ctaTupleIP:
-			d.Nested(func(d *netlink.AttributeDecoder) error {
-				for d.Next() {
-					a, _ := netip.AddrFromSlice(d.Bytes())
-					switch d.Type() {
-					case ctaSource4, ctaSource6:
-						t.src = a
-					case ctaDest4, ctaDest6:
-						t.dst = a
-					}
+			attributes(data, func(kind uint16, data []byte) {
+				a, _ := netip.AddrFromSlice(data)
+				switch kind {
+				case ctaSource4, ctaSource6:
+					t.src = a
+				case ctaDest4, ctaDest6:
+					t.dst = a
 				}
-				return d.Err()
 			})
 		case ctaTupleProto:
-			d.Nested(func(d *netlink.AttributeDecoder) error {
-				for d.Next() {
-					switch d.Type() {
-					case ctaProtoNumber:
-						t.protocol = d.Uint8()
-					case ctaSourcePort:
-						t.srcPort = d.Uint16()
-					case ctaDestPort:
-						t.dstPort = d.Uint16()
-					}
+			attributes(data, func(kind uint16, data []byte) {
+				switch kind {
+				case ctaProtoNumber:
+					t.protocol = number8(data)
+				case ctaSourcePort:
+					t.srcPort = number16(data)
+				case ctaDestPort:
+					t.dstPort = number16(data)
 				}
-				return d.Err()
 			})
 		case ctaTupleZone:
-			t.zone = d.Uint16()
+			t.zone = number16(data)
 		}
-	}
-	return d.Err()
+	})
 }
 
-func (t *Traffic) parse(d *netlink.AttributeDecoder) error {
-	for d.Next() {
-		switch d.Type() {
-		case ctaPackets:
-			t.Packets = d.Uint64()
-		case ctaBytes:
-			t.Bytes = d.Uint64()
+func (t *Traffic) parse(b []byte) {
+	attributes(b, func(kind uint16, data []byte) {
+		switch {
+		case len(data) != 8:
+		case kind == ctaPackets:
+			t.Packets = binary.BigEndian.Uint64(data)
+		case kind == ctaBytes:
+			t.Bytes = binary.BigEndian.Uint64(data)
 		}
-	}
-	return d.Err()
+	})
 }
 
-// parseState notes whether a TCP connection is over (enum tcp_conntrack).
-func parseState(d *netlink.AttributeDecoder, ended *bool) error {
-	for d.Next() {
-		if d.Type() != ctaTCP {
-			continue
+// ended says whether a TCP connection is over (enum tcp_conntrack).
+func ended(b []byte) (over bool) {
+	attributes(b, func(kind uint16, data []byte) {
+		if kind != ctaTCP {
+			return
 		}
-		d.Nested(func(d *netlink.AttributeDecoder) error {
-			for d.Next() {
-				if d.Type() == ctaTCPState {
-					state := d.Uint8()
-					*ended = state == tcpLastAck || state == tcpTimeWait || state == tcpEnd
-				}
+		attributes(data, func(kind uint16, data []byte) {
+			if kind == ctaTCPState {
+				state := number8(data)
+				over = state == tcpLastAck || state == tcpTimeWait || state == tcpEnd
 			}
-			return d.Err()
 		})
+	})
+	return over
+}
+
+// number8 and number16 read numbers, 0 where there is none of that size.
+func number8(b []byte) byte {
+	if len(b) != 1 {
+		return 0
 	}
-	return d.Err()
+	return b[0]
+}
+
+func number16(b []byte) uint16 {
+	if len(b) != 2 {
+		return 0
+	}
+	return binary.BigEndian.Uint16(b)
 }
