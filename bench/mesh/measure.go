@@ -126,7 +126,9 @@ func (r *round) note(s scenario, c contender, got load.Result, err error) {
 		return
 	}
 	r.failed[way{s.Name, c.Name}] += failed
+	text := fmt.Sprintf("%s, %s: %s", s.Name, c.Name, words)
+	fmt.Fprintln(os.Stderr, text)
 	if r.words == "" {
-		r.words = fmt.Sprintf("%s, %s: %s", s.Name, c.Name, words)
+		r.words = text
 	}
 }

@@ -115,8 +115,12 @@ func hasIPVS() bool {
 func (r *rig) answering(scenarios []scenario, patience time.Duration) error {
 	for _, s := range scenarios {
 		for _, c := range s.contenders {
-			if err := c.client.listening(r.site.ctx, c.target, patience); err != nil {
+			began := time.Now()
+			if err := c.client.listening(r.site.ctx, c.target, patience/3); err != nil {
 				return fmt.Errorf("%s, %s: %w", s.Name, c.Name, err)
+			}
+			if took := time.Since(began); took > time.Second {
+				fmt.Fprintf(os.Stderr, "%s, %s: answers after %s\n", s.Name, c.Name, took.Round(100*time.Millisecond))
 			}
 		}
 	}

@@ -91,7 +91,8 @@ func (s *site) settle(namespace string) {
 // forwards makes a namespace forward packets, also out of the link they came by,
 // without telling their senders.
 func (s *site) forwards(name string) {
-	s.sysctl(name, "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.default.send_redirects=0",
+	s.sysctl(name, "net.ipv4.ip_forward=1",
+		"net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.default.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0",
 		"net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
 }
 
