@@ -308,14 +308,14 @@ const transferBytes = 8 << 20
 func transfer(w *world) {
 	tasks := w.web("bulk", 8217)
 	for _, task := range tasks {
-		l, err := netns.Listen(w.Context(), fmt.Sprintf("/proc/%d/ns/net", pid(task)), "tcp", "0.0.0.0:90")
+		l, err := netns.Listen(w.Context(), fmt.Sprintf("/proc/%d/ns/net", pid(task)), "tcp", "[::]:90")
 		w.must(err)
 		defer l.Close()
 		go echo(l)
 	}
 	want := make([]byte, transferBytes)
 	rand.Read(want)
-	for _, h := range w.lab.Hosts() {
+	for _, h := range append(w.lab.Hosts(), six(w.lab.Hosts())...) {
 		w.eventually(15*time.Second, "the port answers", func() error {
 			c, err := dialFrom("tcp", h, 8218, netip.AddrPort{})
 			if err == nil {
