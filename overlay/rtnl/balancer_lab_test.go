@@ -5,10 +5,12 @@ package rtnl
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"shoal/overlay/netns"
 	"shoal/overlay/vxlan"
 )
 
@@ -55,6 +57,16 @@ func TestBalancerIsAnEndpoint(t *testing.T) {
 	reaches(t, a.sandbox(1), "tcp", balancerAddr(1), 64)
 	reaches(t, a.host, "tcp", netip.MustParseAddr("169.254.128.2"), 64)
 	reaches(t, a.host, "tcp", netip.MustParseAddr("fd99::2"), 64)
+	// The node forwards IPv6 now, and heeds its routers as before.
+	if err := netns.Do(a.host, func() error {
+		raw, err := os.ReadFile("/proc/sys/net/ipv6/conf/default/accept_ra")
+		if err == nil && strings.TrimSpace(string(raw)) != "2" {
+			err = fmt.Errorf("accept_ra is %s", raw)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
 	reaches(t, net, "tcp", a.vtep, 64) // what it does not know goes to the host
 	// Another process, another network id: the veth pair moves without a clash.
 	a.fresh()
