@@ -26,7 +26,7 @@ func (t Targets) messages(ways []Way) (out []string) {
 func (t Targets) trouble(p Path) string {
 	switch {
 	case !p.Answers:
-		return fmt.Sprintf("nothing comes back; let UDP port %d pass between the nodes, both ways, and give each node the address that the others see as --data-path-addr", t.Port)
+		return fmt.Sprintf("nothing comes back; let UDP port %d pass between the nodes, both ways and without address translation", t.Port)
 	case !p.Sums && t.SoftwareChecksums:
 		return "packets with a checksum do not arrive although the kernel fills it in; something on the way changes them"
 	case !p.Sums:
