@@ -215,3 +215,19 @@ func prefixes(texts ...string) (out []netip.Prefix) {
 	}
 	return out
 }
+
+// TestAnEncryptedNetworkIsMadeAnew: a tunnel whose socket is elsewhere than wished
+// is no tunnel of the network, however alike the rest is.
+func TestAnEncryptedNetworkIsMadeAnew(t *testing.T) {
+	d := vxlan.Desired{Networks: []vxlan.Network{{ID: "n", Namespace: "/ns/net-n", VNI: 4097, Underlay: "/ns/vault", Local: netip.MustParseAddr("169.254.0.1"), Port: 4789, MTU: 1390}}}
+	for underlay, want := range map[string]bool{"/ns/vault": false, "": true, vxlan.UnderlayLost: true, "/ns/net-n": true} {
+		links := map[string]vxlan.Link{vxlan.TunnelName(4097): {Kind: vxlan.KindVXLAN, MTU: 1390, Up: true, Master: vxlan.BridgeName,
+			Tunnel: vxlan.Tunnel{VNI: 4097, Underlay: underlay, Local: netip.MustParseAddr("169.254.0.1"), Port: 4789, Proxy: true}}}
+		ops := vxlan.Plan(d, vxlan.Actual{Namespaces: map[string]vxlan.Namespace{"": {}, "/ns/net-n": {Overlay: true, Links: links}}})
+		del := slices.IndexFunc(ops, func(op vxlan.Op) bool { _, ok := op.(vxlan.DelLink); return ok })
+		add := slices.IndexFunc(ops, func(op vxlan.Op) bool { _, ok := op.(vxlan.AddVXLAN); return ok })
+		if (add >= 0) != want || (del >= 0) != want || del > add {
+			t.Errorf("a socket in %q: deleted %t, made %t", underlay, del >= 0, add >= 0)
+		}
+	}
+}

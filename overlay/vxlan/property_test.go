@@ -61,7 +61,8 @@ func drawAddrs(t *rapid.T, label, format string) (out []netip.Prefix) {
 func drawNetwork(t *rapid.T, i int, vni uint32) vxlan.Network {
 	n := vxlan.Network{
 		ID: fmt.Sprint("n", i), Namespace: fmt.Sprint("/ns/net-", i), VNI: vni,
-		Local: netip.MustParseAddr("10.77.0.1"), Port: rapid.SampledFrom([]uint16{4789, 4790}).Draw(t, "port"),
+		Underlay: rapid.SampledFrom([]string{"", "", "/ns/vault"}).Draw(t, "underlay"),
+		Local:    netip.MustParseAddr("10.77.0.1"), Port: rapid.SampledFrom([]uint16{4789, 4790}).Draw(t, "port"),
 		MTU: mtu(t), Subnets: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.%d.0/24", i))},
 		SoftwareChecksums: rapid.Bool().Draw(t, "software checksums"),
 	}
