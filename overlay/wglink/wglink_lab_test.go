@@ -42,9 +42,14 @@ func (n *node) underlay() netip.Addr {
 	return underlay(n.number)
 }
 
-// pair is two nodes whose hosts are joined by a veth pair.
-func pair(t *testing.T) (nodes [2]*node) {
+// pair is two nodes whose kernel can encrypt.
+func pair(t *testing.T) [2]*node {
 	need.Feature(t, "wireguard", Probe(t.Context()))
+	return hosts(t)
+}
+
+// hosts is two nodes whose hosts are joined by a veth pair.
+func hosts(t *testing.T) (nodes [2]*node) {
 	dir := t.TempDir()
 	for i := range nodes {
 		host := filepath.Join(dir, fmt.Sprintf("h%d", i+1))
