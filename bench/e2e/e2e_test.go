@@ -62,6 +62,7 @@ func TestLab(t *testing.T) {
 		{"ScaleUpDown", scaleUpDown},
 		{"TaskKilledIsReplaced", taskKilledIsReplaced},
 		{"Health", health},
+		{"Policy", policy},
 		{"NetworkLife", networkLife},
 		{"Trample", trample},
 		{"ShoaldAway", shoaldAway},

@@ -280,7 +280,7 @@ func parsePlace(text string) (Place, error) {
 	case err == nil && (addr.IsMulticast() || addr.Zone() != "" || addr.Is4In6()):
 		return Place{}, Errorf(Invalid, "%s is not an address that a node can have", text)
 	case err == nil && addr.Is6() && addr.IsLoopback():
-		return Place{}, Errorf(Invalid, "%s never leaves the loopback interface, so no task can be reached by it: use 127.0.0.1", text)
+		return Place{}, Errorf(Invalid, "%s cannot be chosen by itself: use 127.0.0.1", text)
 	case err == nil:
 		return Place{Addr: addr}, nil
 	case text == "" || len(text) > maxLinkName || strings.ContainsAny(text, ":/ \t[]") || strings.Trim(text, "0123456789.") == "":

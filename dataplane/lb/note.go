@@ -33,7 +33,11 @@ func (f Forward) String() string {
 	if f.Name != "" {
 		name = " (" + f.Name + ")"
 	}
-	return fmt.Sprintf("forward %d/%s%s to %s", f.Port, f.Protocol, name, f.To)
+	at := ""
+	if f.At.IsValid() {
+		at = " at " + f.At.String()
+	}
+	return fmt.Sprintf("forward %d/%s%s%s to %s", f.Port, f.Protocol, at, name, f.To)
 }
 
 // String is the masquerading as people write it.

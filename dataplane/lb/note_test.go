@@ -10,7 +10,7 @@ import (
 func TestTranslationDifferences(t *testing.T) {
 	to := netip.MustParseAddrPort("169.254.128.2:8080")
 	wish := Translation{
-		Forwards:   []Forward{{TCP, 8080, to, "web"}, {UDP, 8080, to, "web"}},
+		Forwards:   []Forward{{Protocol: TCP, Port: 8080, To: to, Name: "web"}, {Protocol: UDP, Port: 8080, To: to, Name: "web"}},
 		Masquerade: []Egress{{netip.MustParsePrefix("172.18.0.0/16"), "shoal_gw"}},
 		Redirects:  []Redirect{{UDP, netip.MustParseAddrPort("127.0.0.11:53"), netip.MustParseAddrPort("127.0.0.11:4001")}},
 		Return:     &ReturnPath{Interface: "eth1", Mark: 0xff000000},
@@ -21,9 +21,9 @@ func TestTranslationDifferences(t *testing.T) {
 	if got := TranslationDifferences(wish, turned); len(got) != 0 {
 		t.Errorf("order counts: %q", got)
 	}
-	have := Translation{Forwards: []Forward{wish.Forwards[0], {TCP, 9090, to, ""}}, Masquerade: wish.Masquerade}
+	have := Translation{Forwards: []Forward{wish.Forwards[0], {Protocol: TCP, Port: 9090, At: netip.MustParseAddr("10.0.0.5"), To: to}}, Masquerade: wish.Masquerade}
 	want := []string{
-		"add forward 8080/udp (web) to 169.254.128.2:8080", "remove forward 9090/tcp to 169.254.128.2:8080",
+		"add forward 8080/udp (web) to 169.254.128.2:8080", "remove forward 9090/tcp at 10.0.0.5 to 169.254.128.2:8080",
 		"add redirect 127.0.0.11:53/udp to 127.0.0.11:4001", "add return path by eth1, mark 0xff000000, not for []",
 	}
 	if got := TranslationDifferences(wish, have); !slices.Equal(got, want) {

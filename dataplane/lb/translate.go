@@ -71,9 +71,15 @@ type ReturnPath struct {
 type Forward struct {
 	Protocol Protocol
 	Port     uint16
-	To       netip.AddrPort
-	Name     string // for people
+	// At is the one address of the namespace that the port is taken at; invalid
+	// is every address of To's family.
+	At   netip.Addr
+	To   netip.AddrPort
+	Name string // for people
 }
+
+// TakenAt says whether the forward is there for an address of the namespace.
+func (f Forward) TakenAt(a netip.Addr) bool { return !f.At.IsValid() || f.At == a }
 
 // Egress is a source prefix whose packets are masqueraded unless they stay on
 // the bridge they came from.

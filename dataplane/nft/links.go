@@ -29,7 +29,10 @@ func canonicalTranslation(t lb.Translation) (lb.Translation, error) {
 	}
 	for i := range out.Forwards {
 		f := &out.Forwards[i]
-		f.Name, f.To = netfilter.Clip(f.Name), netip.AddrPortFrom(f.To.Addr().Unmap(), f.To.Port())
+		f.Name, f.To, f.At = netfilter.Clip(boundComment + f.Name)[len(boundComment):], netip.AddrPortFrom(f.To.Addr().Unmap(), f.To.Port()), f.At.Unmap()
+		if f.At.IsValid() && f.At.Is4() != f.To.Addr().Is4() {
+			return out, fmt.Errorf("forward %s port %d at %s to %s: both addresses must be of one family", f.Protocol, f.Port, f.At, f.To)
+		}
 		if protocols[f.Protocol] == 0 || f.Port == 0 || !f.To.IsValid() || f.To.Port() == 0 {
 			return out, fmt.Errorf("forward %s port %d to %s: needs a protocol, two ports and an address", f.Protocol, f.Port, f.To)
 		}
@@ -68,10 +71,11 @@ func canonicalRedirects(redirects []lb.Redirect) error {
 	return nil
 }
 
-// compareForwards orders by what identifies a forward: the port, once per family.
+// compareForwards orders by what identifies a forward: the port, once per family
+// or address.
 func compareForwards(a, b lb.Forward) int {
 	return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port),
-		cmp.Compare(a.To.Addr().BitLen(), b.To.Addr().BitLen()))
+		cmp.Compare(a.To.Addr().BitLen(), b.To.Addr().BitLen()), a.At.Compare(b.At))
 }
 
 func compareRedirects(a, b lb.Redirect) int {
@@ -109,7 +113,7 @@ func prepareLinks(t lb.Translation) error {
 func forgetForwards(t, have lb.Translation) error {
 	target := map[lb.Forward]netip.AddrPort{}
 	key := func(f lb.Forward) lb.Forward {
-		return lb.Forward{Protocol: f.Protocol, Port: f.Port, To: netip.AddrPortFrom(netip.Addr{}, uint16(f.To.Addr().BitLen()))}
+		return lb.Forward{Protocol: f.Protocol, Port: f.Port, At: f.At, To: netip.AddrPortFrom(netip.Addr{}, uint16(f.To.Addr().BitLen()))}
 	}
 	for _, f := range t.Forwards {
 		target[key(f)] = f.To
@@ -131,9 +135,14 @@ func forgetForwards(t, have lb.Translation) error {
 		bits := uint16(f.Bytes * 8)
 		_, err := netfilter.Forget(t.Namespace, f, func(flow netfilter.Flow) bool {
 			k := lb.Forward{Protocol: protocolOf(flow.Protocol), Port: flow.Dest.Port(), To: netip.AddrPortFrom(netip.Addr{}, bits)}
-			old, changed := stale[k]
-			_, fresh := target[k]
-			return changed && flow.Server == old || fresh && flow.Server == flow.Dest
+			for _, k.At = range []netip.Addr{{}, flow.Dest.Addr()} {
+				old, changed := stale[k]
+				_, fresh := target[k]
+				if changed && flow.Server == old || fresh && flow.Server == flow.Dest {
+					return true
+				}
+			}
+			return false
 		})
 		if err != nil {
 			return err

@@ -70,6 +70,9 @@ func layoutOf(t lb.Translation, guarded bool) netfilter.Layout {
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		l.Sets = append(l.Sets, addressMap(forwards+f.Suffix, f, nftables.TypeInetProto, nftables.TypeInetService),
 			addressMap(redirects+f.Suffix, f, f.Addr, nftables.TypeInetProto, nftables.TypeInetService))
+		if guarded {
+			pre.Rules = append(pre.Rules, redirectRule(f))
+		}
 		pre.Rules = append(pre.Rules, forwardRule(f))
 		out.Rules = append(out.Rules, redirectRule(f), forwardRule(f))
 	}
@@ -265,11 +268,29 @@ func writeNAT(c *netfilter.Conn, t lb.Translation) error {
 	return c.Flush()
 }
 
+// boundComment starts the comment of a forwarded port that is taken at one address
+// alone, among the redirects; its name follows.
+const boundComment = "port of "
+
+func boundElement(fw lb.Forward) nftables.SetElement {
+	key := append(fw.At.AsSlice(), netfilter.ProtoKey(protocols[fw.Protocol])...)
+	return nftables.SetElement{
+		Key:     append(key, netfilter.PortKey(fw.Port)...),
+		Val:     append(fw.To.Addr().AsSlice(), netfilter.PortKey(fw.To.Port())...),
+		Comment: netfilter.Clip(boundComment + fw.Name),
+	}
+}
+
 // natElements returns the elements of each map.
 func natElements(t lb.Translation) map[string][]nftables.SetElement {
 	out := map[string][]nftables.SetElement{}
 	for _, fw := range t.Forwards {
 		name := forwards + netfilter.FamilyOf(fw.To.Addr()).Suffix
+		if fw.At.IsValid() {
+			name = redirects + netfilter.FamilyOf(fw.To.Addr()).Suffix
+			out[name] = append(out[name], boundElement(fw))
+			continue
+		}
 		out[name] = append(out[name], nftables.SetElement{
 			Key:     append(netfilter.ProtoKey(protocols[fw.Protocol]), netfilter.PortKey(fw.Port)...),
 			Val:     append(fw.To.Addr().AsSlice(), netfilter.PortKey(fw.To.Port())...),
@@ -356,7 +377,13 @@ func readElements(c *netfilter.Conn, t *lb.Translation) error {
 		}
 		for _, e := range elements {
 			from, ok := parseFront(f, e.Key)
-			if addr, port, valid := f.ParseAddrPort(e.Val); ok && valid {
+			addr, port, valid := f.ParseAddrPort(e.Val)
+			if name, bound := strings.CutPrefix(e.Comment, boundComment); ok && valid && bound {
+				t.Forwards = append(t.Forwards, lb.Forward{Protocol: from.Protocol, Port: from.Port, At: from.Addr,
+					To: netip.AddrPortFrom(addr, port), Name: name})
+				continue
+			}
+			if ok && valid {
 				t.Redirects = append(t.Redirects, lb.Redirect{Protocol: from.Protocol,
 					From: netip.AddrPortFrom(from.Addr, from.Port), To: netip.AddrPortFrom(addr, port)})
 			}

@@ -131,8 +131,12 @@ func (t *tracer) arrive(w walk) {
 func (t *tracer) translate(w walk) {
 	if w.at.owns(w.dst.Addr()) {
 		for _, f := range w.at.Translation.Forwards {
-			if f.Protocol == w.proto && f.Port == w.dst.Port() && w.at.forwards(w.dst.Addr(), f.To.Addr()) {
-				w = w.note(natMap("forward", f.To.Addr()), fmt.Sprintf("forward %d/%s%s", f.Port, f.Protocol, named(f.Name)), "to "+f.To.String())
+			if f.Protocol == w.proto && f.Port == w.dst.Port() && f.TakenAt(w.dst.Addr()) && w.at.forwards(w.dst.Addr(), f.To.Addr()) {
+				table := "forward"
+				if f.At.IsValid() {
+					table = "redirect"
+				}
+				w = w.note(natMap(table, f.To.Addr()), fmt.Sprintf("forward %d/%s%s", f.Port, f.Protocol, named(f.Name)), "to "+f.To.String())
 				w.dst = f.To
 				break
 			}

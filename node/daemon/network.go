@@ -86,7 +86,7 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 	n.fabric, err = fabric.New(fabric.Config{
 		Dir: dir, Self: n.self, Overlay: n.kernel, Vault: m.d.vault(n.self), Tunnels: n.tunnels.plan, Balancer: m.d.balancer, Translator: nft.New(),
 		Names: n.names, Questions: m.d.questions,
-		MTUs: func() (int, int, error) { return n.kernel.MTUs(dataPath) }, BridgesFiltered: rtnl.BridgesFiltered,
+		MTUs: func() (int, int, error) { return n.kernel.MTUs(dataPath) }, Addrs: n.kernel.Addrs, BridgesFiltered: rtnl.BridgesFiltered,
 		Assigned: n.lists, View: n.table.View, Applied: func(v *endpoint.View) { n.gossip.SetApplied(v) }, Programmed: m.d.metrics.Programmed, Logger: m.d.cfg.Logger,
 		Revision: n.revision, Reached: n.reached,
 		Findings: func(messages []string) { m.d.can.find("balancer", messages) },

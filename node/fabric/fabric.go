@@ -45,7 +45,7 @@ type Vault interface {
 }
 
 // Config of a Fabric; every field is needed but Vault, Tunnels, Findings, Applied,
-// Programmed, Revision with Reached, MTUs, BridgesFiltered, Namespaces, Questions and Resync.
+// Programmed, Revision with Reached, MTUs, Addrs, BridgesFiltered, Namespaces, Questions and Resync.
 type Config struct {
 	Dir     string // the fabric's own directory
 	Self    plan.Self
@@ -67,6 +67,9 @@ type Config struct {
 	// MTUs returns the MTUs, in bytes, of the data path's link and of the way to
 	// the outside, which follow the machine's; those of Self stay when nil.
 	MTUs func() (path, egress int, err error)
+	// Addrs returns the node's own addresses by link; without it, ports that are
+	// published at chosen places are published nowhere.
+	Addrs func() (map[string][]netip.Addr, error)
 	// BridgesFiltered says whether frames on the machine's bridges pass its IP
 	// filters; as in Self when nil.
 	BridgesFiltered func() (bool, error)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
+	"shoal/control/api"
 	"shoal/dataplane/lb"
 	"shoal/node/plan"
 	"shoal/overlay/endpoint"
@@ -33,9 +35,9 @@ func (f *Fabric) step(ctx context.Context) error {
 		f.listen(ctx)
 	}
 	f.doubt, f.moved = true, false // until this step has gone well
-	var mtuErr error
+	selfErr := f.findAddrs(full)
 	if full {
-		mtuErr = f.measure()
+		selfErr = errors.Join(selfErr, f.measure())
 	}
 	wired := f.Locals()
 	out := f.compile(view)
@@ -50,7 +52,7 @@ func (f *Fabric) step(ctx context.Context) error {
 	}
 	tablesErr := f.applyTables(ctx, out, full, sure)
 	namesErr := f.applyNames(ctx, out.Zone, full)
-	if err := errors.Join(mtuErr, withdrawErr, overlayErr, serversErr, tablesErr, namesErr); err != nil {
+	if err := errors.Join(selfErr, withdrawErr, overlayErr, serversErr, tablesErr, namesErr); err != nil {
 		return err
 	}
 	f.last, f.doubt = out, false
@@ -87,6 +89,45 @@ func (f *Fabric) measure() error {
 	f.cfg.Self.MTU, f.cfg.Self.GatewayMTU = path, egress
 	f.mu.Unlock()
 	return nil
+}
+
+// findAddrs reads the node's own addresses where some port asks for them: at the
+// first such port, and then with all else that is read from time to time.
+func (f *Fabric) findAddrs(full bool) error {
+	if f.cfg.Addrs == nil || !full && f.cfg.Self.Addrs != nil || !f.publishesAtPlaces() {
+		return nil
+	}
+	addrs, err := f.cfg.Addrs()
+	if err != nil {
+		return fmt.Errorf("find the addresses to publish ports at: %w", err)
+	}
+	f.mu.Lock()
+	f.cfg.Self.Addrs = addrs
+	f.mu.Unlock()
+	return nil
+}
+
+func (f *Fabric) publishesAtPlaces() bool {
+	asks := func(labels map[string]string) bool {
+		for label := range labels {
+			if strings.HasPrefix(label, api.LabelPublish) {
+				return true
+			}
+		}
+		return false
+	}
+	_, services, _ := f.cfg.Assigned()
+	if slices.ContainsFunc(services, func(s *api.Service) bool { return asks(s.Spec.Labels) }) {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, l := range f.locals {
+		if asks(l.Task.ServiceLabels) {
+			return true
+		}
+	}
+	return false
 }
 
 // compile makes the wish out of what is known now.

@@ -206,11 +206,11 @@ func (c *compiler) hostTranslation() lb.Translation {
 	var t lb.Translation
 	for _, p := range c.mesh {
 		for _, peer := range c.meshPeers() {
-			t.Forwards = append(t.Forwards, lb.Forward{
+			t.Forwards = append(t.Forwards, c.bound(c.policy(p.service), p.port, lb.Forward{
 				Protocol: lb.Protocol(p.port.Protocol), Port: uint16(p.port.PublishedPort),
 				To:   netip.AddrPortFrom(peer, uint16(p.port.PublishedPort)),
 				Name: p.service.Spec.Name,
-			})
+			})...)
 		}
 	}
 	gateway := false
@@ -237,12 +237,13 @@ func (c *compiler) hostTranslation() lb.Translation {
 
 // toTask leads a port of the host to a task, in each family that both have.
 func (c *compiler) toTask(l Local, p swarm.PortConfig) (out []lb.Forward) {
+	policy, _ := api.ParsePolicy(l.Task.ServiceLabels)
 	for _, gateway := range c.gateways(l) {
-		out = append(out, lb.Forward{
+		out = append(out, c.bound(policy, p, lb.Forward{
 			Protocol: lb.Protocol(p.Protocol), Port: uint16(p.PublishedPort),
 			To:   netip.AddrPortFrom(gateway.Addr(), uint16(p.TargetPort)),
 			Name: TaskName(l.Task),
-		})
+		})...)
 	}
 	return out
 }

@@ -49,6 +49,9 @@ type Self struct {
 	// SoftwareChecksums says that the node's network card spoils the checksums
 	// of tunnelled packets.
 	SoftwareChecksums bool
+	// Addrs are the node's own addresses by link; they are needed only where some
+	// port is published at chosen places.
+	Addrs map[string][]netip.Addr
 	// NamespaceDir holds the overlay namespaces.
 	NamespaceDir string
 	// GatewayMTU is the MTU of the gateway bridge, in bytes.

@@ -1,6 +1,11 @@
 package plan
 
 import (
+	"net/netip"
+	"slices"
+
+	"github.com/moby/moby/api/types/swarm"
+
 	"shoal/control/api"
 	"shoal/dataplane/lb"
 )
@@ -52,4 +57,38 @@ func (c *compiler) near(p api.Policy, spots []spot) bool {
 		}
 	}
 	return false
+}
+
+// publishedAt returns the addresses of this node that a published port answers at;
+// everywhere says that it does at all of them. An address that the node has not is
+// left out: another node may have it.
+func (c *compiler) publishedAt(p api.Policy, port swarm.PortConfig) (addrs []netip.Addr, everywhere bool) {
+	places := p.PublishedAt(port.PublishedPort, string(port.Protocol))
+	if len(places) == 0 {
+		return nil, true
+	}
+	for link, own := range c.in.Self.Addrs {
+		for _, a := range own {
+			if slices.ContainsFunc(places, func(at api.Place) bool { return at.Link == link || at.Addr == a }) {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), false
+}
+
+// bound returns the forward once for each address that it is taken at, or as it is.
+func (c *compiler) bound(p api.Policy, port swarm.PortConfig, f lb.Forward) (out []lb.Forward) {
+	addrs, everywhere := c.publishedAt(p, port)
+	if everywhere {
+		return []lb.Forward{f}
+	}
+	for _, a := range addrs {
+		if a.Is4() == f.To.Addr().Is4() {
+			f.At = a
+			out = append(out, f)
+		}
+	}
+	return out
 }
