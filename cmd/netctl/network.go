@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/docker/cli/cli/command"
 	"github.com/spf13/cobra"
 
+	"shoal/dataplane/lb"
 	"shoal/node/netview"
 	"shoal/overlay/gossip"
 )
@@ -117,7 +120,7 @@ func printBalancer(w io.Writer, b netview.Balancer) {
 				front = s.Front.String()
 			}
 			if len(s.Backends) == 0 {
-				row(w, n.Of, s.Name, front, s.Algorithm, "none: refused", "", "")
+				row(w, n.Of, s.Name, front, policyOf(s), "none: refused", "", "")
 			}
 			for _, back := range s.Backends {
 				weight := fmt.Sprint(max(back.Weight, 1))
@@ -128,13 +131,26 @@ func printBalancer(w io.Writer, b netview.Balancer) {
 				if back.Port != 0 {
 					addr = netip.AddrPortFrom(back.Addr, back.Port).String()
 				}
-				row(w, n.Of, s.Name, front, s.Algorithm, addr, weight, back.Task)
+				row(w, n.Of, s.Name, front, policyOf(s), addr, weight, back.Task)
 			}
 		}
 		for _, f := range n.Forwards {
-			row(w, n.Of, f.Name, fmt.Sprintf("*:%d/%s", f.Port, f.Protocol), "forward", f.To, "", "")
+			at := "*"
+			if f.At.IsValid() {
+				at = f.At.String()
+			}
+			row(w, n.Of, f.Name, net.JoinHostPort(at, strconv.Itoa(int(f.Port)))+"/"+string(f.Protocol), "forward", f.To, "", "")
 		}
 	}
+}
+
+// policyOf is how a service is balanced, in the words of its labels.
+func policyOf(s lb.Service) string {
+	text := string(s.Algorithm)
+	if s.Sticky > 0 {
+		text += ", sticky " + s.Sticky.String()
+	}
+	return text
 }
 
 func printNames(w io.Writer, names []netview.Name) {
