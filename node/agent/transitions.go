@@ -157,7 +157,10 @@ func (w *worker) awaitReady(ctx context.Context, helpers *sync.WaitGroup, t *api
 	check, running := w.local.Check, w.status().State == swarm.TaskStateRunning
 	switch {
 	case running:
-		close(ready)
+		st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id))
+		if err != nil || st.State == runtime.Running { // its end is told in another way
+			close(ready)
+		}
 	case check == nil:
 		helpers.Go(func() {
 			if w.awaitAccept(ctx, t); ctx.Err() == nil {
