@@ -103,6 +103,20 @@ func severalSubnets(w *world) {
 		return err
 	})
 	w.must(w.call(http.MethodDelete, "/services/life-many", nil, nil))
+	// Long before the leader would give up waiting for nodes.
+	w.eventually(12*time.Second, "every node has confirmed, and all addresses are free", func() error {
+		var n network.Inspect
+		err := w.call(http.MethodGet, "/networks/"+made.Id+"?verbose=true", nil, &n)
+		if err != nil || n.Status == nil {
+			return fmt.Errorf("no usage: %w", err)
+		}
+		for subnet, usage := range n.Status.IPAM.Subnets { // its own, the broadcast address and the gateway
+			if usage.IPsInUse != 3 || usage.DynamicIPsAvailable != 5 {
+				err = fmt.Errorf("%s: %+v", subnet, usage)
+			}
+		}
+		return err
+	})
 }
 
 // removeAndMakeAgain: names and a named subnet are free at once, although tasks of
