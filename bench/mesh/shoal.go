@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/bench/lab"
+	"shoal/control/api"
 )
 
 // Shoal's own hosts: a lab of two, with a client on their lan.
@@ -139,7 +140,8 @@ func (h *shoal) call(method, path string, body, answer any) error {
 func (h *shoal) define(one service) swarm.ServiceSpec {
 	replicas := uint64(1)
 	spec := swarm.ServiceSpec{
-		Annotations: swarm.Annotations{Name: one.name},
+		// The servers come later than the tasks, at whatever time.
+		Annotations: swarm.Annotations{Name: one.name, Labels: map[string]string{api.LabelReady: "started"}},
 		Mode:        swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &replicas}},
 		TaskTemplate: swarm.TaskSpec{
 			ContainerSpec: &swarm.ContainerSpec{Image: sampleImage},
