@@ -24,6 +24,14 @@ func family(a netip.Addr) string {
 	return "6"
 }
 
+// loopback is what the kernel redirects a namespace's own packets to.
+func loopback(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return netip.IPv6Loopback()
+}
+
 // natMap is a map of the table that translates.
 func natMap(name string, a netip.Addr) string { return NATTable + " " + name + family(a) }
 

@@ -205,5 +205,5 @@ func TestPingOfIPVS(t *testing.T) {
 	for i := range w.Namespaces {
 		w.Namespaces[i].Balancer = "ipvs"
 	}
-	check(t, w, from("n1", "web.1", "10.0.1.2:0", Ping), []string{"delivered n1/web.1 10.0.1.2:0 from 10.0.1.11"}, []string{"inet shoal_ipvs ping"})
+	check(t, w, from("n1", "web.1", "10.0.1.2:0", Ping), []string{"delivered n1/web.1 127.0.0.1:0 from 10.0.1.11"}, []string{"inet shoal_ipvs ping"})
 }

@@ -163,7 +163,9 @@ func (t *tracer) balance(w walk) {
 	}
 	rule, table := "front "+s.Front.String()+named(s.Name), w.at.frontTable(s.Front)
 	if w.proto == Ping && w.at.Balancer == "ipvs" {
-		t.end(w.note("inet shoal_ipvs ping", rule, "answers pings itself"), Delivered, "a ping reaches the front, and none of its tasks")
+		w = w.note(IPVSTable+" ping", rule, "answers pings itself")
+		w.dst = netip.AddrPortFrom(loopback(w.dst.Addr()), 0)
+		t.end(w, Delivered, "a ping reaches the front, and none of its tasks")
 		return
 	}
 	eligible := s.Eligible()
