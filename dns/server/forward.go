@@ -76,7 +76,11 @@ func (l *Listener) forward(raw []byte, q question, network string) []byte {
 	return failure(nil, raw, q, dns.RcodeServerFailure)
 }
 
-// large holds answers of other servers while they are read.
+// ample is how large an answer over UDP may be from a server that sends more than
+// was asked for, bytes.
+const ample = 4096
+
+// large holds messages over TCP while they are read.
 var large = sync.Pool{New: func() any { b := make([]byte, dns.MaxMsgSize); return &b }}
 
 // exchange puts the query to one server under an id of its own.
@@ -97,10 +101,15 @@ func exchange(dial Dial, network, server string, raw []byte, q question) ([]byte
 	if err = errors.Join(err, send(conn, network, query)); err != nil {
 		return nil, err
 	}
-	buffer := large.Get().(*[]byte)
-	defer large.Put(buffer)
+	// A datagram is read one byte past what the client takes, so that more shows.
+	buffer := make([]byte, max(q.size, ample)+1)
+	if network == "tcp" {
+		whole := large.Get().(*[]byte)
+		defer large.Put(whole)
+		buffer = *whole
+	}
 	for {
-		answer, err := receive(conn, network, *buffer)
+		answer, err := receive(conn, network, buffer)
 		if err != nil {
 			return nil, err
 		}
