@@ -28,18 +28,23 @@ type bed struct {
 	t  *testing.T
 }
 
-// sockets opens a name server's two sockets.
+// sockets opens a name server's two sockets, on a port that both can have.
 func sockets(t testing.TB) (*net.UDPConn, *net.TCPListener) {
 	t.Helper()
-	tcp, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
+	var failed error
+	for range 10 {
+		tcp, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tcp.Addr().(*net.TCPAddr).Port})
+		if err == nil {
+			return udp, tcp
+		}
+		failed = errors.Join(err, tcp.Close())
 	}
-	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tcp.Addr().(*net.TCPAddr).Port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return udp, tcp
+	t.Fatal(failed)
+	return nil, nil
 }
 
 func serve(t *testing.T, m zone.Model, task Task) *bed {
