@@ -24,7 +24,7 @@ var labPackages = []string{
 // with the tests to run there.
 var vmPackages = []struct{ path, tests string }{
 	{"./overlay/rtnl", "."}, {"./overlay/wglink", "."}, {"./dataplane/nft", "^TestLab"}, {"./dataplane/ipvs", "^TestLab"},
-	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|UDP|Encrypted)$"},
+	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|UDP|Mesh6|Encrypted)$"},
 }
 
 func lanes() []Lane {
