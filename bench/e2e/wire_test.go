@@ -152,6 +152,7 @@ func mtuFollows(w *world) {
 // whole, and who sends datagrams that must not be split is told how large they may be.
 func (w *world) fits(h lab.Host, port int) {
 	w.Helper()
+	w.answered(ask, []lab.Host{h}, port, 1, "node", []string{"h1"})
 	stream, err := net.Dial("tcp", target(h, port))
 	w.must(err)
 	defer stream.Close()
