@@ -148,9 +148,9 @@ func removeAndMakeAgain(w *world) {
 // otherIngress gives the routing mesh a network of the user's, and takes it back.
 func otherIngress(w *world) {
 	w.removeServices()
-	ingress := func(name string, configs ...network.IPAMConfig) error {
+	ingress := func(name string, six bool, configs ...network.IPAMConfig) error {
 		return w.call(http.MethodPost, "/networks/create", network.CreateRequest{
-			Name: name, Driver: "overlay", Ingress: true, IPAM: &network.IPAM{Config: configs},
+			Name: name, Driver: "overlay", Ingress: true, EnableIPv6: &six, IPAM: &network.IPAM{Config: configs},
 		}, nil)
 	}
 	w.must(w.call(http.MethodDelete, "/networks/ingress", nil, nil))
@@ -159,8 +159,8 @@ func otherIngress(w *world) {
 		w.Errorf("a port is published without an ingress network: %v", err)
 	}
 	subnet := netip.MustParsePrefix("10.212.0.0/24")
-	w.must(ingress("life-ingress", network.IPAMConfig{Subnet: subnet, Gateway: netip.MustParseAddr("10.212.0.254")}))
-	if err := ingress("life-third"); err == nil || !strings.Contains(err.Error(), "is already present") {
+	w.must(ingress("life-ingress", false, network.IPAMConfig{Subnet: subnet, Gateway: netip.MustParseAddr("10.212.0.254")}))
+	if err := ingress("life-third", false); err == nil || !strings.Contains(err.Error(), "is already present") {
 		w.Errorf("a second ingress network: %v", err)
 	}
 	tasks := w.start("life-mesh", 3, published(8212, network.TCP))
@@ -172,7 +172,7 @@ func otherIngress(w *world) {
 	w.answered(ask, w.lab.Hosts(), 8212, 12, "task", slots("life-mesh", tasks))
 	w.must(w.call(http.MethodDelete, "/services/life-mesh", nil, nil))
 	w.must(w.call(http.MethodDelete, "/networks/life-ingress", nil, nil))
-	w.must(ingress("ingress"))
+	w.must(ingress("ingress", true))
 	again := w.start("life-back", 1, published(8212, network.TCP), on("h2"))
 	w.answered(ask, []lab.Host{w.host(1), w.host(2)}, 8212, 3, "task", slots("life-back", again))
 }

@@ -18,8 +18,10 @@ import (
 )
 
 const (
-	// Timeout is when a request counts as lost.
-	Timeout = time.Second
+	// Timeout is when a request counts as lost: later than TCP has sent a first
+	// packet again that a busy machine dropped, which it does after a second
+	// (RFC 6298).
+	Timeout = 3 * time.Second
 	// maxFlying bounds the requests in flight: all that can time out at once.
 	maxFlying = 1024
 	// landing bounds the wait for requests in flight, which is longer than any takes.
