@@ -62,7 +62,7 @@ func packages() []string {
 
 func lab() Result {
 	require := "SHOAL_REQUIRE=root,netns,vxlan,nft,containerd,haproxy"
-	return goTest([]string{require}, append([]string{"-tags", "lab", "-count=1", "-p=1"}, labPackages...)...)
+	return goTest([]string{require}, append([]string{"-tags", "lab", "-count=1", "-p=1", "-timeout", "20m"}, labPackages...)...)
 }
 
 // vm runs the lab tests in a machine that has IPVS; where this machine's own
