@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
 
 	"github.com/moby/ipvs"
 	"github.com/vishvananda/netlink"
@@ -73,22 +71,16 @@ func (d *Driver) Supports(a lb.Algorithm) error {
 
 // tryScheduler makes a service with the scheduler in a namespace of its own.
 func tryScheduler(name string) error {
-	dir, err := os.MkdirTemp("", "shoal-ipvs-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "ns")
-	if err := netns.Create(path); err != nil {
-		return err
-	}
-	vs, err := ipvs.New(path)
-	if err == nil {
+	return netns.Scratch(func(path string) error {
+		vs, err := ipvs.New(path)
+		if err != nil {
+			return err
+		}
+		defer vs.Close()
 		err = vs.NewService(&ipvs.Service{FWMark: 1, AddressFamily: unix.AF_INET, SchedName: name, Netmask: ^uint32(0)})
 		if errors.Is(err, unix.ENOENT) {
 			err = fmt.Errorf("the kernel has no scheduler ip_vs_%s", name)
 		}
-		vs.Close()
-	}
-	return errors.Join(err, netns.Delete(path))
+		return err
+	})
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -365,16 +363,7 @@ func ProbeReturn(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "shoal-return-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "ns")
-	if err := netns.Create(path); err != nil {
-		return err
-	}
-	return errors.Join(tryReturn(path), netns.Delete(path))
+	return netns.Scratch(tryReturn)
 }
 
 func tryReturn(path string) error {

@@ -89,6 +89,20 @@ func Delete(path string) error {
 	return nil
 }
 
+// Scratch calls f with the path of a new namespace, which is gone afterwards: to
+// find out what the kernel can do without touching anything that is in use.
+func Scratch(f func(path string) error) error {
+	dir, err := os.MkdirTemp("", "shoal-scratch-")
+	if err != nil {
+		return fmt.Errorf("create a scratch network namespace: %w", err)
+	}
+	path := filepath.Join(dir, "ns")
+	if err := Create(path); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	return errors.Join(f(path), Delete(path), os.RemoveAll(dir))
+}
+
 // Exists reports whether path names a network namespace.
 func Exists(path string) bool {
 	var stat unix.Statfs_t

@@ -19,7 +19,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -36,25 +35,18 @@ var ErrMissing = errors.New("the kernel has no WireGuard")
 // Probe returns nil, or why this kernel cannot encrypt networks. It makes a
 // device in a namespace of its own, which loads the module where there is one.
 func Probe(context.Context) error {
-	dir, err := os.MkdirTemp("", "shoal-wireguard-")
-	if err != nil {
+	return netns.Scratch(func(path string) error {
+		err := netns.Do(path, func() error {
+			return netlink.LinkAdd(&netlink.Wireguard{LinkAttrs: attrs("probe", 0)})
+		})
+		if err == nil {
+			_, err = netlink.GenlFamilyGet(unix.WG_GENL_NAME)
+		}
+		if err != nil {
+			err = fmt.Errorf("%w (module wireguard, Linux 5.6 or newer): %w", ErrMissing, err)
+		}
 		return err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "ns")
-	if err := netns.Create(path); err != nil {
-		return err
-	}
-	err = netns.Do(path, func() error {
-		return netlink.LinkAdd(&netlink.Wireguard{LinkAttrs: attrs("probe", 0)})
 	})
-	if err == nil {
-		_, err = netlink.GenlFamilyGet(unix.WG_GENL_NAME)
-	}
-	if err != nil {
-		err = fmt.Errorf("%w (module wireguard, Linux 5.6 or newer): %w", ErrMissing, err)
-	}
-	return errors.Join(err, netns.Delete(path))
 }
 
 // Kernel reads and changes one node's vault.
