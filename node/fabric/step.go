@@ -27,9 +27,10 @@ func (f *Fabric) step(ctx context.Context) error {
 	if f.cfg.Revision != nil {
 		revision = f.cfg.Revision()
 	}
-	full := f.doubt || time.Since(f.fullSync) >= f.cfg.Resync
+	doubt := f.doubt
+	full := doubt || time.Since(f.fullSync) >= f.cfg.Resync
 	// What differs from a wish that had been made true was changed by somebody else.
-	sure := full && !f.doubt
+	sure := full && !doubt
 	f.heard = nil
 	if full {
 		f.listen(ctx)
@@ -42,7 +43,10 @@ func (f *Fabric) step(ctx context.Context) error {
 	wired := f.Locals()
 	out := f.compile(view)
 
-	withdrawErr := f.withdraw(ctx, out.Balancers)
+	var withdrawErr error
+	if !doubt { // what the balancers have is not known otherwise, and all of it is compared below
+		withdrawErr = f.withdraw(ctx, out.Balancers)
+	}
 	overlayErr := f.applyLinks(ctx, out, full, sure)
 	opened, serversErr := f.openNameServers(ctx, wired, full)
 	if opened { // the links stay those that were made: a task may have come meanwhile
@@ -68,16 +72,27 @@ func (f *Fabric) step(ctx context.Context) error {
 	return nil
 }
 
-// measure follows the MTUs of the machine's own links and how its bridges filter. While they are not known,
-// what was known last goes on.
+// measure follows the MTUs of the machine's own links and how its bridges filter.
+// While they are not known, what was known last goes on.
 func (f *Fabric) measure() error {
-	if f.cfg.BridgesFiltered != nil {
-		filtered, err := f.cfg.BridgesFiltered()
-		if err != nil {
-			return err
-		}
-		f.cfg.Self.BridgesFiltered = filtered
+	return errors.Join(f.measureMTUs(), f.measureBridges())
+}
+
+func (f *Fabric) measureBridges() error {
+	if f.cfg.BridgesFiltered == nil {
+		return nil
 	}
+	filtered, err := f.cfg.BridgesFiltered()
+	if err != nil {
+		return in(err)
+	}
+	f.mu.Lock()
+	f.cfg.Self.BridgesFiltered = filtered
+	f.mu.Unlock()
+	return nil
+}
+
+func (f *Fabric) measureMTUs() error {
 	if f.cfg.MTUs == nil {
 		return nil
 	}
