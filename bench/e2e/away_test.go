@@ -29,9 +29,13 @@ func shoaldAway(w *world) {
 	w.start("away-web", 6, published(8230, network.TCP), attached(id))
 	w.create("away-client", 0, attached(id), global)
 	clients := w.running("away-client", len(w.lab.Hosts()), 30*time.Second)
+	// A packet that the machine drops under the tests' own load is sent again.
+	ask := func(address string, dial steady.Dialer) steady.Ask {
+		return steady.AskerWithin(labtest.Within(3*time.Second), address, dial)
+	}
 	var routes []*steady.Route
 	for _, h := range w.lab.Hosts() {
-		routes = append(routes, &steady.Route{Name: "through " + h.Name, Ask: steady.Asker(target(h, 8230), nil)})
+		routes = append(routes, &steady.Route{Name: "through " + h.Name, Ask: ask(target(h, 8230), nil)})
 	}
 	for _, client := range clients {
 		host := w.hostname(client.NodeID)
@@ -41,7 +45,7 @@ func shoaldAway(w *world) {
 		}
 		service, err := w.service("away-web")
 		w.must(err)
-		routes = append(routes, &steady.Route{Name: "task on " + host, Ask: steady.Asker(net.JoinHostPort(virtual(service, id), "80"), dial)})
+		routes = append(routes, &steady.Route{Name: "task on " + host, Ask: ask(net.JoinHostPort(virtual(service, id), "80"), dial)})
 	}
 	for _, r := range routes {
 		w.eventually(15*time.Second, "an answer: "+r.Name, func() error { _, err := r.Ask(w.Context()); return err })

@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	// Timeout is when a request counts as lost: later than TCP has sent a first
-	// packet again that a busy machine dropped, which it does after a second
-	// (RFC 6298).
-	Timeout = 3 * time.Second
+	// Timeout is when a request counts as lost: before TCP sends its first packet
+	// again, which it does after a second (RFC 6298), so that who was sent to the
+	// dead does not pass for answered.
+	Timeout = time.Second
 	// maxFlying bounds the requests in flight: all that can time out at once.
 	maxFlying = 1024
 	// landing bounds the wait for requests in flight, which is longer than any takes.
@@ -39,18 +39,23 @@ type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 // Asker asks a whoami service at an address for every request anew, by a dialer
 // or, when that is nil, from this machine.
 func Asker(address string, dial Dialer) Ask {
-	return asker(address, &http.Transport{DisableKeepAlives: true, DialContext: dial})
+	return AskerWithin(Timeout, address, dial)
+}
+
+// AskerWithin is Asker with a time-out of its own.
+func AskerWithin(timeout time.Duration, address string, dial Dialer) Ask {
+	return asker(timeout, address, &http.Transport{DisableKeepAlives: true, DialContext: dial})
 }
 
 // KeepAlive asks as Asker does, over connections that stay open. A request that
 // meets a connection which its server is just closing goes over a new one, as
 // clients of HTTP do (RFC 9112, 9.3.1).
 func KeepAlive(address string, dial Dialer) Ask {
-	return asker(address, &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 4})
+	return asker(Timeout, address, &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 4})
 }
 
-func asker(address string, transport *http.Transport) Ask {
-	c := http.Client{Timeout: Timeout, Transport: transport}
+func asker(timeout time.Duration, address string, transport *http.Transport) Ask {
+	c := http.Client{Timeout: timeout, Transport: transport}
 	return func(ctx context.Context) (string, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", nil)
 		if err != nil {
@@ -246,7 +251,7 @@ func reason(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "closed without an answer"
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Sprintf("no answer within %s", Timeout)
+		return "no answer in time"
 	}
 	return err.Error()
 }
