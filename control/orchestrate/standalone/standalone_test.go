@@ -22,13 +22,13 @@ func TestPlan(t *testing.T) {
 		task *api.Task
 		gone bool
 	}{
-		"runs":                         {task("n1", running, running), false},
-		"waits for an address":         {task("n1", running, swarm.TaskStateNew), false},
-		"ended well":                   {task("n1", running, swarm.TaskStateComplete), true},
-		"failed":                       {task("n1", running, swarm.TaskStateFailed), true},
-		"was refused by its node":      {task("n1", running, swarm.TaskStateRejected), true},
-		"on a node that is down":       {task("down", running, running), true},
-		"on a node that is gone":       {task("nowhere", running, running), true},
+		"runs":                    {task("n1", running, running), false},
+		"waits for an address":    {task("n1", running, swarm.TaskStateNew), false},
+		"ended well":              {task("n1", running, swarm.TaskStateComplete), true},
+		"failed":                  {task("n1", running, swarm.TaskStateFailed), true},
+		"was refused by its node": {task("n1", running, swarm.TaskStateRejected), true},
+		"on a node that is down":  {task("down", running, running), true},
+		"on a node that is gone":  {task("nowhere", running, running), true},
 	} {
 		st := orchestratetest.New(1)
 		down := &api.Node{}
