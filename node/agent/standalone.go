@@ -4,10 +4,12 @@ import (
 	"context"
 	"path/filepath"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/node/runtime"
 )
 
 // Standalone knows the containers of this node that are no service's: the managers
@@ -22,6 +24,8 @@ type Standalone interface {
 	Owns(containerID, taskID string) bool
 	// Keeps says whether the container is to be there when its task is not.
 	Keeps(containerID string) bool
+	// Made tells that the container is there, and is about to start.
+	Made(ctx context.Context, containerID string)
 	// Moved tells of every new status of such a task.
 	Moved(taskID string, status swarm.TaskStatus)
 }
@@ -113,4 +117,16 @@ func (w *worker) removeContainer(ctx context.Context) error {
 		return w.stop(ctx, seen)
 	}
 	return ignoreMissing(w.a.cfg.Runtime.Remove(ctx, id))
+}
+
+// madeStandalone ends the making of a container that may have run before, err is
+// what creating it gave.
+func (w *worker) madeStandalone(ctx context.Context, spec runtime.Container, err error) error {
+	if errdefs.IsAlreadyExists(err) {
+		err = w.a.cfg.Runtime.Renew(ctx, spec)
+	}
+	if err == nil {
+		w.a.cfg.Standalone.Made(ctx, spec.ID)
+	}
+	return err
 }

@@ -66,8 +66,8 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 	w.local.Check, w.local.Exposed = newCheck(c.Healthcheck, image), exposedPorts(image)
 	w.mu.Unlock()
 	err = w.a.cfg.Runtime.Create(ctx, spec)
-	if errdefs.IsAlreadyExists(err) && t.Standalone() { // it has run before
-		return w.a.cfg.Runtime.Renew(ctx, spec)
+	if t.Standalone() {
+		return w.madeStandalone(ctx, spec, err)
 	}
 	if errdefs.IsAlreadyExists(err) { // made by a run that was cut off before it could say so
 		if err = w.a.cfg.Runtime.Remove(ctx, spec.ID); err == nil {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 
 	"shoal/dns/zone"
 )
@@ -17,6 +18,7 @@ func (c *compiler) zone() zone.Model {
 		for _, a := range c.attached[n.ID] {
 			zn.Services = append(zn.Services, c.serviceNames(a, n.ID))
 		}
+		zn.Services = append(zn.Services, c.containerNames(zn)...)
 		m.Networks = append(m.Networks, zn)
 	}
 	return m
@@ -41,6 +43,41 @@ func (c *compiler) serviceNames(a attached, networkID string) zone.Service {
 		for _, p := range r.Value.Ports { // those that the image exposes, too
 			out.Ports = addPort(out.Ports, zone.Port{Name: p.Name, Protocol: p.Protocol, Port: p.Port})
 		}
+	}
+	return out
+}
+
+// containerNames are those of the containers that are no service's: each answers
+// as a service of one task would. Containers of one name on several nodes answer
+// together. A service keeps its name: a container that has it too is known by its
+// aliases and its id.
+func (c *compiler) containerNames(n zone.Network) []zone.Service {
+	at := map[string]int{}
+	for _, s := range n.Services {
+		at[strings.ToLower(s.Name)] = -1
+	}
+	var out []zone.Service
+	for _, r := range c.alone[n.ID] {
+		name := r.Value.TaskName
+		i, known := at[strings.ToLower(name)]
+		if known && i < 0 {
+			name = r.Key
+			i, known = at[name]
+		}
+		if !known {
+			i = len(out)
+			at[strings.ToLower(name)] = i
+			out = append(out, zone.Service{Name: name})
+		}
+		s := &out[i]
+		for _, alias := range r.at.Aliases {
+			if !slices.Contains(s.Aliases, alias) {
+				s.Aliases = append(s.Aliases, alias)
+			}
+		}
+		s.Tasks = append(s.Tasks, zone.Task{
+			Name: name, FullName: name, ContainerID: r.Value.ContainerID, Hostname: r.Value.Hostname, Addrs: r.at.Addrs, Draining: r.rests,
+		})
 	}
 	return out
 }
