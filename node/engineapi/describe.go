@@ -20,13 +20,9 @@ func (a *API) describeOwn(s *container.Summary) {
 	if !ours {
 		return
 	}
-	s.Command = strings.Join(commandOf(r), " ")
+	s.Command = strings.Join(r.Command, " ")
 	s.HostConfig.NetworkMode = string(r.Wish.Host.NetworkMode)
 	s.NetworkSettings.Networks = endpointsOf(r)
-}
-
-func commandOf(r standalone.Record) []string {
-	return slices.Concat(r.Wish.Spec.Command, r.Wish.Spec.Args)
 }
 
 // inspectOwn adds what docker inspect shows of such a container: what the client
@@ -41,8 +37,8 @@ func (a *API) inspectOwn(out *container.InspectResponse) {
 		config.Hostname = r.ID[:12]
 	}
 	out.Config, out.HostConfig = &config, &host
-	if command := commandOf(r); len(command) > 0 {
-		out.Path, out.Args = command[0], command[1:]
+	if len(r.Command) > 0 {
+		out.Path, out.Args = r.Command[0], r.Command[1:]
 	}
 	out.NetworkSettings = &container.NetworkSettings{Networks: endpointsOf(r)}
 }

@@ -33,6 +33,8 @@ type Record struct {
 	ID, Name  string
 	CreatedAt time.Time
 	Wish      Wish
+	// Command is the whole of what it runs, with what the image says.
+	Command []string
 	// NetworkNames are the names of the wish's networks, in their order.
 	NetworkNames []string
 	// TaskID is the task that stands for it among the managers, "" before its first

@@ -108,14 +108,15 @@ func (s *Store) Create(ctx context.Context, w Wish) (string, error) {
 	} else if err := checkName(w.Name); err != nil {
 		return "", err
 	}
-	if _, err := s.cfg.Runtime.Image(ctx, w.Spec.Image); err != nil {
+	image, err := s.cfg.Runtime.Image(ctx, w.Spec.Image)
+	if err != nil {
 		return "", err
 	}
 	reply, err := s.look(ctx, w.Networks)
 	if err != nil {
 		return "", err
 	}
-	r := &Record{ID: newID(), Name: w.Name, CreatedAt: s.cfg.Now(), Wish: w}
+	r := &Record{ID: newID(), Name: w.Name, CreatedAt: s.cfg.Now(), Wish: w, Command: commandOf(w, image)}
 	for i, n := range reply.Networks {
 		r.Wish.Networks[i].Target = n.ID
 		r.NetworkNames = append(r.NetworkNames, n.Name)
@@ -125,6 +126,18 @@ func (s *Store) Create(ctx context.Context, w Wish) (string, error) {
 	}
 	s.emit(events.ActionCreate, r, nil)
 	return r.ID, nil
+}
+
+// commandOf joins what is asked for with what the image says, as the runtime does.
+func commandOf(w Wish, image runtime.Image) []string {
+	entrypoint, args := image.Entrypoint, image.Cmd
+	if len(w.Spec.Command) > 0 {
+		entrypoint, args = w.Spec.Command, nil
+	}
+	if len(w.Spec.Args) > 0 {
+		args = w.Spec.Args
+	}
+	return slices.Concat(entrypoint, args)
 }
 
 // look asks whether the networks would take a container. A network that is not
