@@ -47,40 +47,35 @@ func (c *compiler) serviceNames(a attached, networkID string) zone.Service {
 	return out
 }
 
-// containerNames are those of the containers that are no service's: each answers
-// as a service of one task would. Containers of one name on several nodes answer
-// together. A service keeps its name: a container that has it too is known by its
-// aliases and its id.
-func (c *compiler) containerNames(n zone.Network) []zone.Service {
-	at := map[string]int{}
+// containerNames are those of the containers that are no service's, each known by
+// its name and its aliases, which several may share: they answer together. What is
+// a service's name stays that: a container that has it too is known by its id.
+func (c *compiler) containerNames(n zone.Network) (out []zone.Service) {
+	taken := map[string]bool{}
 	for _, s := range n.Services {
-		at[strings.ToLower(s.Name)] = -1
+		taken[strings.ToLower(s.Name)] = true
 	}
-	var out []zone.Service
 	for _, r := range c.alone[n.ID] {
 		name := r.Value.TaskName
-		i, known := at[strings.ToLower(name)]
-		if known && i < 0 {
-			name = r.Key
-			i, known = at[name]
+		if taken[strings.ToLower(name)] {
+			name = r.Value.ContainerID[:min(shortID, len(r.Value.ContainerID))]
 		}
-		if !known {
-			i = len(out)
-			at[strings.ToLower(name)] = i
-			out = append(out, zone.Service{Name: name})
-		}
-		s := &out[i]
+		s := zone.Service{Name: r.Key, Aliases: []string{name}}
 		for _, alias := range r.at.Aliases {
-			if !slices.Contains(s.Aliases, alias) {
+			if !taken[strings.ToLower(alias)] && alias != name {
 				s.Aliases = append(s.Aliases, alias)
 			}
 		}
-		s.Tasks = append(s.Tasks, zone.Task{
+		s.Tasks = []zone.Task{{
 			Name: name, FullName: name, ContainerID: r.Value.ContainerID, Hostname: r.Value.Hostname, Addrs: r.at.Addrs, Draining: r.rests,
-		})
+		}}
+		out = append(out, s)
 	}
 	return out
 }
+
+// shortID is how many digits of a container's id are a name too.
+const shortID = 12
 
 // addPort adds a port that is not there yet, whatever name it has.
 func addPort(ports []zone.Port, p zone.Port) []zone.Port {
