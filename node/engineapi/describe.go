@@ -46,7 +46,7 @@ func (a *API) inspectOwn(out *container.InspectResponse) {
 func endpointsOf(r standalone.Record) map[string]*network.EndpointSettings {
 	out := map[string]*network.EndpointSettings{}
 	for i, n := range r.Wish.Networks {
-		e := &network.EndpointSettings{NetworkID: n.Target, Aliases: n.Aliases, DNSNames: slices.Concat([]string{r.Name}, n.Aliases, []string{r.ID[:12]})}
+		e := &network.EndpointSettings{NetworkID: n.Target, Aliases: n.Aliases, DNSNames: namesOf(r, n.Aliases)}
 		out[r.NetworkNames[i]] = e
 		for _, at := range r.Attachments {
 			if at.Network.ID == n.Target && r.Wanted {
@@ -70,4 +70,14 @@ func addressesOf(e *network.EndpointSettings, addrs []netip.Prefix) {
 			e.GlobalIPv6Address, e.GlobalIPv6PrefixLen = p.Addr(), p.Bits()
 		}
 	}
+}
+
+// namesOf are the names that the container answers to on a network, each once.
+func namesOf(r standalone.Record, aliases []string) (names []string) {
+	for _, name := range slices.Concat([]string{r.Name}, aliases, []string{r.ID[:12], r.Wish.Spec.Hostname}) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

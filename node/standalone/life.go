@@ -179,13 +179,12 @@ func (s *Store) remove(ctx context.Context, e *entry, volumes bool) error {
 		return err
 	}
 	s.mu.Lock()
-	gone := e.removed
+	again := e.removed
 	e.removed = true
 	delete(s.entries, id)
 	e.letGo()
-	e.tell()
 	s.mu.Unlock()
-	if gone {
+	if again {
 		return nil
 	}
 	errs := []error{os.RemoveAll(s.dir(id))}
@@ -194,7 +193,11 @@ func (s *Store) remove(ctx context.Context, e *entry, volumes bool) error {
 			errs = append(errs, os.RemoveAll(path))
 		}
 	}
-	r := s.record(e)
+	s.mu.Lock()
+	e.gone = true
+	e.tell()
+	r := e.record
+	s.mu.Unlock()
 	s.emit(events.ActionDestroy, &r, nil)
 	return errors.Join(errs...)
 }
@@ -240,7 +243,7 @@ func (s *Store) Wait(id string, until Until) (func(ctx context.Context) (int, er
 	return func(ctx context.Context) (int, error) {
 		for {
 			s.mu.Lock()
-			news, now, code, removed := e.news, e.ends, e.code, e.removed
+			news, now, code, removed := e.news, e.ends, e.code, e.gone
 			s.mu.Unlock()
 			st, err := s.cfg.Runtime.Get(ctx, id)
 			switch {

@@ -69,9 +69,11 @@ type entry struct {
 	status swarm.TaskStatus
 	news   chan struct{}
 	// ends counts how often the container has ended, code is how it did last.
-	ends    int
-	code    int
-	removed bool
+	ends int
+	code int
+	// removed says that nothing is to be done to it any more, gone that nothing of it
+	// is left.
+	removed, gone bool
 	// early are attached and wait for the container to be made.
 	early []*early
 }
@@ -87,6 +89,8 @@ func Open(cfg Config) (*Store, error) {
 
 // Resume takes note of what has become of the containers of an earlier run.
 func (s *Store) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, e := range s.entries {
 		if e.record.TaskID != "" && (e.record.Wanted || e.record.Wish.AutoRemove) {
 			s.wg.Go(func() { s.follow(e) })
