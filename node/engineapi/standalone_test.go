@@ -152,8 +152,10 @@ func withContainers(t *testing.T) *host {
 	store, err := standalone.Open(standalone.Config{
 		Dir: filepath.Join(h.dir, "standalone"), VolumeDir: VolumeDir(h.dir), Runtime: h.runtime, Now: time.Now,
 		Cluster: func() standalone.Cluster { return managers{h, func() *standalone.Store { return store }} },
-		Emit:    func(a events.Action, id string, at map[string]string) { h.api.Emit(events.ContainerEventType, a, id, at) },
-		Logger:  slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Emit: func(a events.Action, id string, at map[string]string) {
+			h.api.Emit(events.ContainerEventType, a, id, at)
+		},
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
