@@ -48,13 +48,16 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 	if c == nil {
 		return fmt.Errorf("task %s has no container specification", t.ID)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	attached := w.attach(ctx, t) // while the image is looked for
 	image, err := w.a.cfg.Runtime.EnsureImage(ctx, c.Image, "")
 	if err != nil {
+		cancel()
+		attached()
 		return err
 	}
-	attach, cancel := context.WithTimeout(ctx, attachTimeout)
-	defer cancel()
-	namespace, err := w.a.cfg.Network.Attach(attach, t)
+	namespace, err := attached()
 	if err != nil {
 		return fmt.Errorf("network of task %s: %w", t.ID, err)
 	}
@@ -72,6 +75,20 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 		}
 	}
 	return err
+}
+
+// attach begins to wire the task and returns how to wait for it.
+func (w *worker) attach(ctx context.Context, t *api.Task) (attached func() (namespace string, err error)) {
+	var namespace string
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+		defer cancel()
+		namespace, err = w.a.cfg.Network.Attach(ctx, t)
+	}()
+	return func() (string, error) { <-done; return namespace, err }
 }
 
 // start starts the container and, once the task takes connections, its endpoint.
