@@ -130,7 +130,7 @@ type endpoints struct {
 }
 
 func (e *endpoints) Publish(id string, v endpoint.Value) {
-	e.add("publish %s %s", id, map[endpoint.State]string{endpoint.Ready: "ready", endpoint.Draining: "draining"}[v.State])
+	e.add("publish %s %s", id, v.State)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.records[id] = v

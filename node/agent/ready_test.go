@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"shoal/control/api"
+	"shoal/overlay/endpoint"
 )
 
 // checked is a task whose health is asked for every few milliseconds.
@@ -141,8 +142,8 @@ func TestExposedPort(t *testing.T) {
 		defer n.network.mu.Unlock()
 		return len(n.network.asked) > 0
 	})
-	if _, there := n.table.record("t1"); there || n.network.asked[0] != 80 {
-		t.Errorf("published %t before port %v accepts", there, n.network.asked)
+	if v, _ := n.table.record("t1"); v.State != endpoint.Starting || n.network.asked[0] != 80 {
+		t.Errorf("published as %s before port %v accepts", v.State, n.network.asked)
 	}
 	n.network.set(func(w *network) { w.deaf["t1"] = false })
 	n.untilState("t1", running)

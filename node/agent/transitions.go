@@ -14,6 +14,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/node/runtime"
+	"shoal/overlay/endpoint"
 )
 
 // Bounds of the transitions.
@@ -50,6 +51,7 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	w.publish(t, endpoint.Starting)
 	attached := w.attach(ctx, t) // while the image is looked for
 	image, err := w.a.cfg.Runtime.EnsureImage(ctx, c.Image, "")
 	if err != nil {
@@ -75,6 +77,14 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 		}
 	}
 	return err
+}
+
+// publish tells the other nodes of the task. From its preparation on they know where
+// it is, so that its first question is answered.
+func (w *worker) publish(t *api.Task, s endpoint.State) {
+	v := w.endpoint(t)
+	v.State = s
+	w.a.cfg.Endpoints.Publish(w.id, v)
 }
 
 // attach begins to wire the task and returns how to wait for it.
@@ -250,7 +260,7 @@ type exit struct {
 // serve puts the task into names and balancers.
 func (w *worker) serve(t *api.Task) {
 	w.a.cfg.Network.SetLive(w.id, true)
-	w.a.cfg.Endpoints.Publish(w.id, w.endpoint(t))
+	w.publish(t, endpoint.Ready)
 	w.settled()
 	if w.status().State != swarm.TaskStateRunning {
 		w.advance(swarm.TaskStateRunning, "started")
@@ -319,9 +329,7 @@ func (w *worker) shutDown(ctx context.Context, t *api.Task) {
 }
 
 func (w *worker) drain(ctx context.Context, t *api.Task) {
-	v := w.endpoint(t)
-	v.State = draining
-	w.a.cfg.Endpoints.Publish(w.id, v)
+	w.publish(t, endpoint.Draining)
 	w.settled()
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
@@ -380,15 +388,16 @@ func (w *worker) adopt(t *api.Task) error {
 	if err := w.a.cfg.Network.Adopt(t); err != nil {
 		return err
 	}
-	if w.status().State != swarm.TaskStateRunning {
+	switch {
+	case w.status().State != swarm.TaskStateRunning:
+		w.publish(t, endpoint.Starting)
 		return nil
-	}
-	v := w.endpoint(t)
-	if !t.Wanted() || w.local.Unhealthy {
-		v.State = draining
+	case !t.Wanted() || w.local.Unhealthy:
+		w.publish(t, endpoint.Draining)
+	default:
+		w.publish(t, endpoint.Ready)
 	}
 	w.a.cfg.Network.SetLive(w.id, true)
-	w.a.cfg.Endpoints.Publish(w.id, v)
 	return nil
 }
 
