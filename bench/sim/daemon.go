@@ -164,6 +164,7 @@ func (d *daemon) bringUp(cluster *api.Cluster, self *api.Node) error {
 		NodeID: d.h.id, Hostname: d.h.name, VTEP: d.h.addr, Dir: filepath.Join(d.h.dir, "agent"), VolumeDir: filepath.Join(d.h.dir, "volumes"),
 		Runtime: d.h.machine.runtime, Network: n.Fabric(), Endpoints: publisher{presence.Publisher{Presence: n.Presence, SettleTook: func(time.Duration, int) {}}, d.h},
 		Changed: n.Fabric().Trigger, Now: time.Now, Logger: d.h.logger(), ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" },
+		Scale: d.h.c.cfg.GossipScale,
 	})
 	if err != nil {
 		return errors.Join(err, n.Gossip().Shutdown())

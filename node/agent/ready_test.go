@@ -165,3 +165,26 @@ func TestWaitingIsTold(t *testing.T) {
 		t.Errorf("it runs, yet %q", s.Err)
 	}
 }
+
+// TestSlowNodesGetTime: where the gossip is slowed down, nodes have as much longer
+// to confirm that they send a task nothing new.
+func TestSlowNodesGetTime(t *testing.T) {
+	given := map[float64]time.Duration{}
+	for _, scale := range []float64{0, 1, 5} {
+		n := newNode(t)
+		n.halt()
+		n.scale = scale
+		n.boot()
+		web := task("t1", "web", running)
+		n.assign(true, web)
+		n.untilState("t1", running)
+		n.assign(false, wish(web, shutdown))
+		n.untilState("t1", shutdown)
+		n.table.mu.Lock()
+		given[scale] = n.table.patience.Round(time.Second)
+		n.table.mu.Unlock()
+	}
+	if given[0] == 0 || given[1] != given[0] || given[5] != 5*given[0] {
+		t.Errorf("nodes get %v", given)
+	}
+}

@@ -331,7 +331,7 @@ func (w *worker) shutDown(ctx context.Context, t *api.Task) {
 func (w *worker) drain(ctx context.Context, t *api.Task) {
 	w.publish(t, endpoint.Draining)
 	w.settled()
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	ctx, cancel := context.WithTimeout(ctx, w.a.cfg.patience(settleTimeout))
 	defer cancel()
 	if missing := w.a.cfg.Endpoints.Settle(ctx, w.id); len(missing) > 0 {
 		w.a.cfg.Logger.Warn("a task stops although not every node confirmed that it sends nothing new",

@@ -214,6 +214,7 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 		Dir: m.d.path("agent"), VolumeDir: m.d.path("volumes"), Runtime: m.d.runtime,
 		Network: n.Fabric(), Endpoints: presence.Publisher{Presence: n.Presence, SettleTook: m.d.metrics.Settled},
 		Changed: n.Fabric().Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,
+		Scale: m.d.cfg.GossipScale,
 	})
 	if err != nil {
 		return errors.Join(err, n.close(false))
