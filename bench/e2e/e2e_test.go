@@ -62,7 +62,7 @@ func TestLab(t *testing.T) {
 		{"Idle", idle},
 		{"ScaleUpDown", scaleUpDown},
 		{"TaskKilledIsReplaced", taskKilledIsReplaced},
-		{"Health", health},
+		{"Health", health}, {"Dependent", dependent},
 		{"Policy", policy},
 		{"NetworkLife", networkLife},
 		{"Trample", trample},

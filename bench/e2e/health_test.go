@@ -65,6 +65,16 @@ func health(w *world) {
 	w.refused(8251)
 }
 
+// dependent: a task whose health depends on another service asks it before it takes
+// part itself, from every host, and need not wait for that.
+func dependent(w *world) {
+	id := w.network("dependent")
+	w.start("dependency", 1, attached(id), on(w.host(1).Name))
+	began := time.Now()
+	w.startGlobal("dependent", attached(id), checkedBy("http://dependency/", 3))
+	w.Logf("healthy on all hosts after %s", time.Since(began).Round(time.Millisecond))
+}
+
 // phrase waits until the host of a task shows its container like that.
 func (w *world) phrase(task swarm.Task, want string) {
 	w.Helper()

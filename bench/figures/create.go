@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,10 +27,13 @@ const (
 	answerTimeout = 20 * time.Second
 )
 
+// create measures one service at a time: a round begins when nothing is left of
+// the one before.
 func create(ctx context.Context, l *lab.Lab, rounds int) error {
+	s := &scene{l: l}
 	var took []time.Duration
 	for i := range rounds {
-		d, err := createOnce(ctx, l, i)
+		d, err := s.createOnce(ctx, i)
 		if err != nil {
 			return err
 		}
@@ -39,7 +44,7 @@ func create(ctx context.Context, l *lab.Lab, rounds int) error {
 	return footprint(l)
 }
 
-func createOnce(ctx context.Context, l *lab.Lab, round int) (time.Duration, error) {
+func (s *scene) createOnce(ctx context.Context, round int) (took time.Duration, err error) {
 	port := uint32(firstPort + round)
 	n := uint64(replicas)
 	spec := swarm.ServiceSpec{
@@ -48,31 +53,35 @@ func createOnce(ctx context.Context, l *lab.Lab, round int) (time.Duration, erro
 		Mode:         swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &n}},
 		EndpointSpec: &swarm.EndpointSpec{Ports: []swarm.PortConfig{{Protocol: "tcp", TargetPort: 80, PublishedPort: port}}},
 	}
-	manager := l.Hosts()[0]
 	began := time.Now()
-	if err := manager.Call(ctx, http.MethodPost, "/services/create", spec, nil); err != nil {
+	var made swarm.ServiceCreateResponse
+	if err := s.call(ctx, http.MethodPost, "/services/create", spec, &made); err != nil {
 		return 0, err
 	}
-	defer func() {
-		if err := manager.Call(ctx, http.MethodDelete, "/services/"+spec.Name, nil, nil); err != nil {
-			fmt.Fprintln(os.Stderr, "figures: the service is left behind:", err)
-		}
-	}()
+	defer func() { err = errors.Join(err, s.removeWhole(context.WithoutCancel(ctx), made.ID)) }()
 	waiting, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	errs := make(chan error, len(l.Hosts()))
+	errs := make([]error, len(s.l.Hosts()))
 	var wg sync.WaitGroup
-	for _, h := range l.Hosts() {
-		wg.Add(1)
-		go func() { defer wg.Done(); errs <- allAnswer(waiting, h, port) }()
+	for i, h := range s.l.Hosts() {
+		wg.Go(func() { errs[i] = allAnswer(waiting, h, port) })
 	}
 	wg.Wait()
-	for range l.Hosts() {
-		if err := <-errs; err != nil {
-			return 0, err
-		}
+	return time.Since(began), errors.Join(errs...)
+}
+
+// removeWhole removes a service and waits until no task of it is left.
+func (s *scene) removeWhole(ctx context.Context, id string) error {
+	if err := s.call(ctx, http.MethodDelete, "/services/"+id, nil, nil); err != nil {
+		return err
 	}
-	return time.Since(began), nil
+	return await(ctx, "the end of the service's tasks", func() error {
+		list, err := s.list(ctx, nil)
+		if slices.ContainsFunc(list, func(t swarm.Task) bool { return t.ServiceID == id }) {
+			err = errors.New("some are left")
+		}
+		return err
+	})
 }
 
 // allAnswer asks one host until every replica has answered through it.

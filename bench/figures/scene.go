@@ -138,7 +138,11 @@ func (s *scene) lookUp(ctx context.Context) error {
 
 // tasks are the tasks of a service that should run.
 func (s *scene) tasks(ctx context.Context, service string) ([]swarm.Task, error) {
-	filter, err := json.Marshal(map[string][]string{"service": {service}, "desired-state": {"running"}})
+	return s.list(ctx, map[string][]string{"service": {service}, "desired-state": {"running"}})
+}
+
+func (s *scene) list(ctx context.Context, filters map[string][]string) ([]swarm.Task, error) {
+	filter, err := json.Marshal(filters)
 	if err != nil {
 		return nil, fmt.Errorf("encode a filter: %w", err)
 	}

@@ -31,7 +31,7 @@ func (c *Cluster) Tables() (out complaints) {
 			continue
 		}
 		alive := 0
-		for _, m := range n.gossip.Members() {
+		for _, m := range n.Gossip().Members() {
 			if m.State == gossip.Alive {
 				alive++
 			}
@@ -39,13 +39,13 @@ func (c *Cluster) Tables() (out complaints) {
 		if alive != len(hosts) {
 			out.add("%s sees %d of %d hosts alive", h.name, alive, len(hosts))
 		}
-		digest := living(n.table.Digest(), c)
+		digest := living(n.Table().Digest(), c)
 		if firstName == "" {
 			first, firstName = digest, h.name
 		} else if digest.Sum() != first.Sum() {
 			out.add("tables of %s and %s differ: %s", firstName, h.name, differences(first, digest, c))
 		}
-		if behind := n.table.Behind(); len(behind) > 0 {
+		if behind := n.Table().Behind(); len(behind) > 0 {
 			out.add("%s knows that it lacks writes of %v", h.name, behind)
 		}
 	}
@@ -124,11 +124,11 @@ func (n *network) checkKernel(out *complaints) {
 
 // compile makes the node's plan from what its rooms hold at this moment.
 func (n *network) compile() plan.Output {
-	v := n.table.View()
-	networks, services, nodes := n.lists()
+	v := n.Table().View()
+	networks, services, nodes := n.Lists()
 	in := plan.Input{
-		Self: n.self, Networks: networks, Services: services, Nodes: nodes,
-		Local: n.fabric.Locals(), Records: v.All(), Silent: map[string]bool{},
+		Self: n.Fabric().Self(), Networks: networks, Services: services, Nodes: nodes,
+		Local: n.Fabric().Locals(), Records: v.All(), Silent: map[string]bool{},
 	}
 	for _, owner := range v.Owners() {
 		in.Silent[owner] = v.Down(owner)
@@ -156,7 +156,7 @@ func (o *Operator) Reach() (out complaints) {
 			continue
 		}
 		n.checkMesh(v, &out)
-		for _, l := range n.fabric.Locals() {
+		for _, l := range n.Fabric().Locals() {
 			n.checkLocal(v, l, &out)
 		}
 	}
@@ -191,7 +191,7 @@ func (n *network) checkMesh(v *store.View, out *complaints) {
 	ingress := v.NetworkByName("ingress")
 	for _, s := range v.Services() {
 		for _, p := range s.Endpoint.Ports {
-			table, err := balancer{h.machine}.Read(ctx, n.self.NamespacePath(ingress.ID))
+			table, err := balancer{h.machine}.Read(ctx, n.Fabric().Self().NamespacePath(ingress.ID))
 			if err != nil {
 				out.add("%s: %v", h.name, err)
 				continue

@@ -19,6 +19,7 @@ import (
 	"shoal/control/manager"
 	"shoal/control/rpc"
 	"shoal/node/agent"
+	"shoal/node/presence"
 )
 
 // daemon is one run of a host's daemon. It connects the rooms as node/daemon
@@ -135,29 +136,13 @@ func (d *daemon) findSelf(a api.Assignment) (cluster *api.Cluster, self *api.Nod
 
 // learn follows what an assignment says of the other nodes.
 func (d *daemon) learn(a api.Assignment) {
-	var peers, managers []string
+	d.net.Follow(a)
+	var managers []string
 	for _, n := range agent.List(d.agent.Assigned().Nodes) {
-		if n.ID != d.h.id && n.Status.Addr != "" {
-			peers = append(peers, n.Status.Addr)
-		}
 		if n.Spec.Role == swarm.NodeRoleManager && n.RaftAddr != "" {
 			managers = append(managers, n.RaftAddr)
 		}
 	}
-	if a.Full {
-		for _, id := range d.net.remembered {
-			if d.agent.Assigned().Nodes[id] == nil && id != d.h.id {
-				d.net.forget(id)
-			}
-		}
-		d.net.remembered = nil
-	}
-	for _, op := range a.Ops {
-		if n, ok := op.Object.(*api.Node); ok && op.Action == api.ActionDelete {
-			d.net.forget(n.ID)
-		}
-	}
-	d.net.join(peers)
 	if len(managers) > 0 {
 		d.h.mu.Lock()
 		d.h.managers = managers
@@ -177,21 +162,22 @@ func (d *daemon) bringUp(cluster *api.Cluster, self *api.Node) error {
 	}
 	a, err := agent.New(agent.Config{
 		NodeID: d.h.id, Hostname: d.h.name, VTEP: d.h.addr, Dir: filepath.Join(d.h.dir, "agent"), VolumeDir: filepath.Join(d.h.dir, "volumes"),
-		Runtime: d.h.machine.runtime, Network: n.fabric, Endpoints: &publisher{n}, Changed: n.fabric.Trigger, Now: time.Now, Logger: d.h.logger(),
-		ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" },
+		Runtime: d.h.machine.runtime, Network: n.Fabric(), Endpoints: publisher{presence.Publisher{Presence: n.Presence, SettleTook: func(time.Duration, int) {}}, d.h},
+		Changed: n.Fabric().Trigger, Now: time.Now, Logger: d.h.logger(), ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" },
+		Scale: d.h.c.cfg.GossipScale,
 	})
 	if err != nil {
-		return errors.Join(err, n.gossip.Shutdown())
+		return errors.Join(err, n.Gossip().Shutdown())
 	}
 	d.mu.Lock()
 	d.net, d.agent = n, a
 	d.mu.Unlock()
-	n.assigned.Store(a)
-	d.wg.Go(func() { d.h.c.watch.followTable(d.ctx, d.h, n.table) })
+	n.Serve(a)
+	d.wg.Go(func() { d.h.c.watch.followTable(d.ctx, d.h, n.Table()) })
 	started := make(chan struct{})
 	d.goRun("agent", func() error { return a.Run(d.ctx, started) })
 	<-started
-	d.goRun("network", func() error { n.run(d.ctx, a); return nil })
+	d.goRun("network", func() error { n.Run(d.ctx); return nil })
 	close(d.ready)
 	return nil
 }
@@ -209,7 +195,7 @@ func (d *daemon) stop() error {
 	d.wg.Wait()
 	var errs []error
 	if d.net != nil {
-		errs = append(errs, d.net.gossip.Shutdown())
+		errs = append(errs, d.net.Gossip().Shutdown())
 	}
 	if d.manager != nil {
 		errs = append(errs, d.manager.Close())

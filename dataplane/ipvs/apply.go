@@ -162,17 +162,11 @@ func (k *kernel) do(op lb.Op, v *ipvs.Service) error {
 // at their next packet, but would drop that packet while it is still tracked.
 func (k *kernel) forget(wish lb.Desired, ops []lb.Op) error {
 	stale, changed := lb.Stale(wish, ops)
-	touched := map[byte]netfilter.Family{}
-	for _, front := range changed {
-		f := netfilter.FamilyOf(front.Addr)
-		touched[f.Proto] = f
+	if len(changed) == 0 {
+		return nil
 	}
-	for _, f := range touched {
-		if _, err := netfilter.Forget(k.namespace, f, func(flow netfilter.Flow) bool {
-			return stale(lb.Flow{Protocol: protocolOf(uint16(flow.Protocol)), Dest: flow.Dest, Server: flow.Server})
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := netfilter.Forget(k.namespace, func(flow netfilter.Flow) bool {
+		return stale(lb.Flow{Protocol: protocolOf(uint16(flow.Protocol)), Dest: flow.Dest, Server: flow.Server})
+	})
+	return err
 }

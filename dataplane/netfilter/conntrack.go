@@ -3,12 +3,10 @@ package netfilter
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
+	"slices"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,72 +18,47 @@ type Flow struct {
 	Server   netip.AddrPort // the source of the replies
 }
 
-// matcher lets the netlink library ask about a flow.
-type matcher func(Flow) bool
-
-// MatchConntrackFlow is called by the library for each entry of the table.
-func (m matcher) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	return m(Flow{
-		Protocol: f.Forward.Protocol,
-		Source:   addrPort(f.Forward.SrcIP, f.Forward.SrcPort),
-		Dest:     addrPort(f.Forward.DstIP, f.Forward.DstPort),
-		Server:   addrPort(f.Reverse.SrcIP, f.Reverse.SrcPort),
-	})
-}
-
-func addrPort(ip net.IP, port uint16) netip.AddrPort {
-	a, _ := netip.AddrFromSlice(ip)
-	return netip.AddrPortFrom(a.Unmap(), port)
-}
-
-// interruptedMax bounds how often a listing that changed under the reader is read again.
-const interruptedMax = 4
-
 // Forget deletes the namespace's tracked flows that match, so that their next
-// packet is judged as a new flow's first. It returns how many were deleted.
-func Forget(namespace string, f Family, match func(Flow) bool) (int, error) {
-	h, err := handle(namespace)
+// packet is judged as a new flow's first. It returns how many were deleted. The
+// kernel keeps the flows of all namespaces in one table and walks the whole of it
+// for every reading, so both families are read at once, and a namespace without
+// flows not at all.
+func Forget(namespace string, match func(Flow) bool) (forgotten int, err error) {
+	err = withFlows(namespace, func(conn *netlink.Conn, messages []netlink.Message) error {
+		for _, m := range messages {
+			t, err := parseFlow(m.Data)
+			if err != nil || !match(t.Flow) {
+				continue
+			}
+			_, err = conn.Execute(netlink.Message{
+				Header: netlink.Header{Type: unix.NFNL_SUBSYS_CTNETLINK<<8 | ctDelete, Flags: netlink.Request | netlink.Acknowledge},
+				Data:   naming(m.Data),
+			})
+			switch {
+			case err == nil:
+				forgotten++
+			case !errors.Is(err, unix.ENOENT): // it ended by itself
+				return fmt.Errorf("forget the flow from %s to %s: %w", t.Source, t.Dest, err)
+			}
+		}
+		return nil
+	})
 	if err != nil {
-		return 0, err
+		return forgotten, fmt.Errorf("forget flows in namespace %q: %w", namespace, err)
 	}
-	defer h.Close()
-	total := 0
-	for range interruptedMax {
-		n, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(inetFamily(f)), matcher(match))
-		total += int(n)
-		if err == nil {
-			return total, nil
-		}
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return total, fmt.Errorf("forget flows in namespace %q: %w", namespace, err)
-		}
-	}
-	return total, nil
+	return forgotten, nil
 }
 
-func inetFamily(f Family) byte {
-	if f.Proto == IPv4.Proto {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
-}
-
-// handle opens netlink for conntrack in a namespace.
-func handle(namespace string, families ...int) (*netlink.Handle, error) {
-	if len(families) == 0 {
-		families = []int{unix.NETLINK_NETFILTER}
-	}
-	if namespace == "" {
-		return netlink.NewHandle(families...)
-	}
-	f, err := os.Open(namespace)
-	if err != nil {
-		return nil, fmt.Errorf("open network namespace: %w", err)
-	}
-	defer f.Close()
-	h, err := netlink.NewHandleAt(netns.NsHandle(f.Fd()), families...)
-	if err != nil {
-		return nil, fmt.Errorf("open netlink in namespace %q: %w", namespace, err)
-	}
-	return h, nil
+// naming cuts a flow's message down to what names the flow: its original
+// direction, which holds that direction's zone, its zone and its number, by which
+// a later flow that looks alike is another one.
+func naming(msg []byte) []byte {
+	const header = 4 // struct nfgenmsg
+	out := slices.Clone(msg[:header])
+	wholeAttributes(msg[header:], func(kind uint16, whole []byte) {
+		if kind == ctaOriginal || kind == ctaZone || kind == ctaID {
+			out = append(out, whole...)
+		}
+	})
+	return out
 }

@@ -35,35 +35,50 @@ type Traffic struct{ Packets, Bytes uint64 }
 const (
 	ctaOriginal, ctaReply, ctaProtoInfo        = 1, 2, 4
 	ctaCountersOriginal, ctaCountersReply      = 9, 10
-	ctaZone                                    = 18
+	ctaID, ctaZone                             = 12, 18
 	ctaTupleIP, ctaTupleProto, ctaTupleZone    = 1, 2, 3
 	ctaSource4, ctaDest4, ctaSource6, ctaDest6 = 1, 2, 3, 4
 	ctaProtoNumber, ctaSourcePort, ctaDestPort = 1, 2, 3
 	ctaPackets, ctaBytes                       = 1, 2
 	ctaTCP, ctaTCPState                        = 1, 1
 
-	ctGet                           = 1       // IPCTNL_MSG_CT_GET
+	ctGet, ctDelete                 = 1, 2    // IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE
 	tcpLastAck, tcpTimeWait, tcpEnd = 6, 7, 8 // enum tcp_conntrack
 )
 
 // Flows returns the tracked flows of a namespace, both families, in one reading
 // of the table. A table without flows costs no reading.
-func Flows(namespace string) ([]Tracked, error) {
+func Flows(namespace string) (out []Tracked, err error) {
+	err = withFlows(namespace, func(_ *netlink.Conn, messages []netlink.Message) error {
+		out = make([]Tracked, 0, len(messages))
+		for _, m := range messages {
+			if t, err := parseFlow(m.Data); err == nil {
+				out = append(out, t)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// withFlows calls f with the messages of the namespace's flows, unless it has
+// none, and with a connection to the table.
+func withFlows(namespace string, f func(*netlink.Conn, []netlink.Message) error) error {
 	if n, err := flowCount(namespace); err != nil || n == 0 {
-		return nil, err
+		return err
 	}
 	config := &netlink.Config{}
 	if namespace != "" {
-		f, err := os.Open(namespace)
+		ns, err := os.Open(namespace)
 		if err != nil {
-			return nil, fmt.Errorf("open network namespace: %w", err)
+			return fmt.Errorf("open network namespace: %w", err)
 		}
-		defer f.Close()
-		config.NetNS = int(f.Fd())
+		defer ns.Close()
+		config.NetNS = int(ns.Fd())
 	}
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, config)
 	if err != nil {
-		return nil, fmt.Errorf("open conntrack in namespace %q: %w", namespace, err)
+		return fmt.Errorf("open conntrack in namespace %q: %w", namespace, err)
 	}
 	defer conn.Close()
 	messages, err := conn.Execute(netlink.Message{
@@ -71,15 +86,9 @@ func Flows(namespace string) ([]Tracked, error) {
 		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list flows in namespace %q: %w", namespace, err)
+		return fmt.Errorf("list flows in namespace %q: %w", namespace, err)
 	}
-	out := make([]Tracked, 0, len(messages))
-	for _, m := range messages {
-		if t, err := parseFlow(m.Data); err == nil {
-			out = append(out, t)
-		}
-	}
-	return out, nil
+	return f(conn, messages)
 }
 
 // flowCount is how many flows the namespace has, 0 where flows are not tracked.
@@ -103,16 +112,27 @@ func flowCount(namespace string) (n int, err error) {
 // errShort is the refusal of a message that is cut off.
 var errShort = errors.New("a flow's message is too short")
 
-// attributes calls f with each attribute of a message; false when it is cut off.
+const attributeHeader = 4 // struct nlattr
+
+// attributes calls f with the data of each attribute of a message; false when it
+// is cut off.
 func attributes(b []byte, f func(kind uint16, data []byte)) bool {
-	const header, align = 4, 3 // struct nlattr, and what its length is rounded up to
-	for len(b) >= header {
+	return wholeAttributes(b, func(kind uint16, whole []byte) {
+		f(kind, whole[attributeHeader:binary.NativeEndian.Uint16(whole)])
+	})
+}
+
+// wholeAttributes is attributes with header and padding.
+func wholeAttributes(b []byte, f func(kind uint16, whole []byte)) bool {
+	const align = 3 // what a length is rounded up to
+	for len(b) >= attributeHeader {
 		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
-		if size < header || size > len(b) {
+		if size < attributeHeader || size > len(b) {
 			return false
 		}
-		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[header:size])
-		b = b[min((size+align)&^align, len(b)):]
+		padded := min((size+align)&^align, len(b))
+		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[:padded])
+		b = b[padded:]
 	}
 	return len(b) == 0
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	vns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"shoal/overlay/netns"
@@ -55,7 +56,7 @@ const loopbackMetric = 4096
 // in by, so that link gets a route of its own. What outsiders send for ::1 the
 // kernel drops before it looks at routes.
 func RouteLocal(namespace string, to netip.Addr) error {
-	h, err := handle(namespace, unix.NETLINK_ROUTE)
+	h, err := routing(namespace)
 	if err != nil {
 		return err
 	}
@@ -86,4 +87,21 @@ func routeLoopback(h *netlink.Handle, namespace string, link int) error {
 		return fmt.Errorf("lead ::1 to link %d in namespace %q: %w", link, namespace, err)
 	}
 	return nil
+}
+
+// routing opens rtnetlink in a namespace.
+func routing(namespace string) (*netlink.Handle, error) {
+	if namespace == "" {
+		return netlink.NewHandle(unix.NETLINK_ROUTE)
+	}
+	f, err := os.Open(namespace)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	defer f.Close()
+	h, err := netlink.NewHandleAt(vns.NsHandle(f.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink in namespace %q: %w", namespace, err)
+	}
+	return h, nil
 }

@@ -131,22 +131,17 @@ func forgetForwards(t, have lb.Translation) error {
 	if len(stale)+len(target) == 0 {
 		return nil
 	}
-	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
-		bits := uint16(f.Bytes * 8)
-		_, err := netfilter.Forget(t.Namespace, f, func(flow netfilter.Flow) bool {
-			k := lb.Forward{Protocol: protocolOf(flow.Protocol), Port: flow.Dest.Port(), To: netip.AddrPortFrom(netip.Addr{}, bits)}
-			for _, k.At = range []netip.Addr{{}, flow.Dest.Addr()} {
-				old, changed := stale[k]
-				_, fresh := target[k]
-				if changed && flow.Server == old || fresh && flow.Server == flow.Dest {
-					return true
-				}
+	_, err := netfilter.Forget(t.Namespace, func(flow netfilter.Flow) bool {
+		bits := uint16(flow.Dest.Addr().BitLen())
+		k := lb.Forward{Protocol: protocolOf(flow.Protocol), Port: flow.Dest.Port(), To: netip.AddrPortFrom(netip.Addr{}, bits)}
+		for _, k.At = range []netip.Addr{{}, flow.Dest.Addr()} {
+			old, changed := stale[k]
+			_, fresh := target[k]
+			if changed && flow.Server == old || fresh && flow.Server == flow.Dest {
+				return true
 			}
-			return false
-		})
-		if err != nil {
-			return err
 		}
-	}
-	return nil
+		return false
+	})
+	return err
 }

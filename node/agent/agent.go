@@ -55,7 +55,7 @@ type Endpoints interface {
 	Settled(ctx context.Context) (missing []string)
 }
 
-// Config of an Agent; all fields are needed but Addresses and Standalone.
+// Config of an Agent; all fields are needed but Addresses, Standalone and Scale.
 type Config struct {
 	NodeID, Hostname string
 	// VTEP is the address other nodes reach this node's endpoints at.
@@ -79,6 +79,18 @@ type Config struct {
 	Logger  *slog.Logger
 	// ResolvConf is what tasks get as /etc/resolv.conf.
 	ResolvConf func(t *api.Task) string
+	// Scale stretches how long other nodes may take to confirm, as it does the pace
+	// of the gossip that carries their answers; 0 is 1.
+	Scale float64
+}
+
+// patience is how long other nodes may take for what they do within d on a quick
+// machine.
+func (c Config) patience(d time.Duration) time.Duration {
+	if c.Scale <= 0 {
+		return d
+	}
+	return time.Duration(float64(d) * c.Scale)
 }
 
 // Agent runs the tasks of one node.

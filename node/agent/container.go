@@ -21,8 +21,6 @@ import (
 	"shoal/overlay/endpoint"
 )
 
-const draining = endpoint.Draining
-
 // volumeName is what Docker takes as the name of a local volume.
 var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
@@ -203,11 +201,11 @@ func (w *worker) hostsFile(t *api.Task, hostname string) string {
 	return b.String()
 }
 
-// endpoint is what the task's record says while it takes connections.
+// endpoint is what the task's record says, but for its state.
 func (w *worker) endpoint(t *api.Task) endpoint.Value {
 	x := expander{w: w, t: t} // a template that fails has been refused before
 	v := endpoint.Value{
-		State: endpoint.Ready, ServiceID: t.ServiceID, ServiceName: t.ServiceName, TaskName: plan.TaskName(t),
+		ServiceID: t.ServiceID, ServiceName: t.ServiceName, TaskName: plan.TaskName(t),
 		Slot: t.Slot, ContainerID: w.containerID(), Hostname: x.expand(t.Spec.ContainerSpec.Hostname), VTEP: w.a.cfg.VTEP,
 	}
 	for _, p := range t.Ports {

@@ -127,10 +127,12 @@ type endpoints struct {
 	mu      sync.Mutex
 	records map[string]endpoint.Value
 	slow    chan struct{} // Settled waits for it, unless nil
+	// patience is how long the last Settle was given.
+	patience time.Duration
 }
 
 func (e *endpoints) Publish(id string, v endpoint.Value) {
-	e.add("publish %s %s", id, map[endpoint.State]string{endpoint.Ready: "ready", endpoint.Draining: "draining"}[v.State])
+	e.add("publish %s %s", id, v.State)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.records[id] = v
@@ -145,7 +147,12 @@ func (e *endpoints) Withdraw(id string) {
 	delete(e.records, id)
 }
 
-func (e *endpoints) Settle(_ context.Context, id string) []string {
+func (e *endpoints) Settle(ctx context.Context, id string) []string {
+	if end, ok := ctx.Deadline(); ok {
+		e.mu.Lock()
+		e.patience = time.Until(end)
+		e.mu.Unlock()
+	}
 	e.add("settle %s", id)
 	return nil
 }
@@ -244,6 +251,7 @@ type node struct {
 	agent    *agent.Agent
 	end      func()
 	revision uint64
+	scale    float64     // of agents that are booted
 	ill      atomic.Bool // what health checks find
 	hang     atomic.Bool // health checks do not end
 	// alone has the containers that are no service's.
@@ -292,7 +300,7 @@ func (n *node) boot() {
 		NodeID: "n1", Hostname: "host1", VTEP: netip.MustParseAddr("192.0.2.1"), Dir: n.dir,
 		VolumeDir: filepath.Join(n.dir, "volumes"), Runtime: n.runtime, Network: n.network, Endpoints: n.table,
 		Changed: func() {}, Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" }, Standalone: &n.alone,
+		ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" }, Scale: n.scale, Standalone: &n.alone,
 	})
 	if err != nil {
 		n.t.Fatal(err)

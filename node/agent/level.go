@@ -142,7 +142,7 @@ func (a *Agent) settle(ctx context.Context) {
 		if len(batch) == 0 {
 			continue
 		}
-		inner, cancel := context.WithTimeout(ctx, goneTimeout)
+		inner, cancel := context.WithTimeout(ctx, a.cfg.patience(goneTimeout))
 		missing := a.cfg.Endpoints.Settled(inner)
 		cancel()
 		if len(missing) > 0 && ctx.Err() == nil {

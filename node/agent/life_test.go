@@ -14,6 +14,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/node/agent"
+	"shoal/overlay/endpoint"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,8 +32,8 @@ func TestLifeOfATask(t *testing.T) {
 	n.assign(true, web)
 	n.until("the process started", func() bool { return n.count("start t1") == 1 })
 	n.until("the state says so", func() bool { s, _ := n.agent.Status("t1"); return s.ContainerStatus != nil })
-	if _, there := n.table.record("t1"); there {
-		t.Error("published before it accepts connections")
+	if v, there := n.table.record("t1"); !there || v.State != endpoint.Starting {
+		t.Errorf("before it accepts connections its record is %+v (%v): whom it asks must be able to answer, nobody may be sent to it", v, there)
 	}
 	n.network.set(func(w *network) { w.deaf["t1"] = false })
 	st := n.untilState("t1", running)
@@ -48,7 +49,7 @@ func TestLifeOfATask(t *testing.T) {
 	n.assign(false, wish(web, shutdown))
 	n.untilState("t1", shutdown)
 	n.until("it is detached", func() bool { return n.count("detach t1") == 1 })
-	n.inOrder("attach t1", "create t1", "start t1", "publish t1 ready",
+	n.inOrder("publish t1 starting", "create t1", "start t1", "publish t1 ready",
 		"publish t1 draining", "settle t1", "stop t1", "withdraw t1", "detach t1")
 	n.unassign(web)
 	n.untilGone("t1")

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"shoal/control/api"
+	"shoal/overlay/endpoint"
 )
 
 // checked is a task whose health is asked for every few milliseconds.
@@ -141,8 +142,8 @@ func TestExposedPort(t *testing.T) {
 		defer n.network.mu.Unlock()
 		return len(n.network.asked) > 0
 	})
-	if _, there := n.table.record("t1"); there || n.network.asked[0] != 80 {
-		t.Errorf("published %t before port %v accepts", there, n.network.asked)
+	if v, _ := n.table.record("t1"); v.State != endpoint.Starting || n.network.asked[0] != 80 {
+		t.Errorf("published as %s before port %v accepts", v.State, n.network.asked)
 	}
 	n.network.set(func(w *network) { w.deaf["t1"] = false })
 	n.untilState("t1", running)
@@ -162,5 +163,28 @@ func TestWaitingIsTold(t *testing.T) {
 	n.untilState("t1", running)
 	if s, _ := n.agent.Status("t1"); s.Err != "" {
 		t.Errorf("it runs, yet %q", s.Err)
+	}
+}
+
+// TestSlowNodesGetTime: where the gossip is slowed down, nodes have as much longer
+// to confirm that they send a task nothing new.
+func TestSlowNodesGetTime(t *testing.T) {
+	given := map[float64]time.Duration{}
+	for _, scale := range []float64{0, 1, 5} {
+		n := newNode(t)
+		n.halt()
+		n.scale = scale
+		n.boot()
+		web := task("t1", "web", running)
+		n.assign(true, web)
+		n.untilState("t1", running)
+		n.assign(false, wish(web, shutdown))
+		n.untilState("t1", shutdown)
+		n.table.mu.Lock()
+		given[scale] = n.table.patience.Round(time.Second)
+		n.table.mu.Unlock()
+	}
+	if given[0] == 0 || given[1] != given[0] || given[5] != 5*given[0] {
+		t.Errorf("nodes get %v", given)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/node/runtime"
+	"shoal/overlay/endpoint"
 )
 
 // Bounds of the transitions.
@@ -48,13 +49,17 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 	if c == nil || c.Image == "" {
 		return fmt.Errorf("task %s has no container specification", t.ID)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w.publish(t, endpoint.Starting)
+	attached := w.attach(ctx, t) // while the image is looked for
 	image, err := w.a.cfg.Runtime.EnsureImage(ctx, c.Image, "")
 	if err != nil {
+		cancel()
+		attached()
 		return err
 	}
-	attach, cancel := context.WithTimeout(ctx, attachTimeout)
-	defer cancel()
-	namespace, err := w.a.cfg.Network.Attach(attach, t)
+	namespace, err := attached()
 	if err != nil {
 		return fmt.Errorf("network of task %s: %w", t.ID, err)
 	}
@@ -75,6 +80,28 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 		}
 	}
 	return err
+}
+
+// publish tells the other nodes of the task. From its preparation on they know where
+// it is, so that its first question is answered.
+func (w *worker) publish(t *api.Task, s endpoint.State) {
+	v := w.endpoint(t)
+	v.State = s
+	w.a.cfg.Endpoints.Publish(w.id, v)
+}
+
+// attach begins to wire the task and returns how to wait for it.
+func (w *worker) attach(ctx context.Context, t *api.Task) (attached func() (namespace string, err error)) {
+	var namespace string
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+		defer cancel()
+		namespace, err = w.a.cfg.Network.Attach(ctx, t)
+	}()
+	return func() (string, error) { <-done; return namespace, err }
 }
 
 // start starts the container and, once the task takes connections, its endpoint.
@@ -236,7 +263,7 @@ type exit struct {
 // serve puts the task into names and balancers.
 func (w *worker) serve(t *api.Task) {
 	w.a.cfg.Network.SetLive(w.id, true)
-	w.a.cfg.Endpoints.Publish(w.id, w.endpoint(t))
+	w.publish(t, endpoint.Ready)
 	w.settled()
 	if w.status().State != swarm.TaskStateRunning {
 		w.advance(swarm.TaskStateRunning, "started")
@@ -305,11 +332,9 @@ func (w *worker) shutDown(ctx context.Context, t *api.Task) {
 }
 
 func (w *worker) drain(ctx context.Context, t *api.Task) {
-	v := w.endpoint(t)
-	v.State = draining
-	w.a.cfg.Endpoints.Publish(w.id, v)
+	w.publish(t, endpoint.Draining)
 	w.settled()
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	ctx, cancel := context.WithTimeout(ctx, w.a.cfg.patience(settleTimeout))
 	defer cancel()
 	if missing := w.a.cfg.Endpoints.Settle(ctx, w.id); len(missing) > 0 {
 		w.a.cfg.Logger.Warn("a task stops although not every node confirmed that it sends nothing new",
@@ -366,15 +391,16 @@ func (w *worker) adopt(t *api.Task) error {
 	if err := w.a.cfg.Network.Adopt(t); err != nil {
 		return err
 	}
-	if w.status().State != swarm.TaskStateRunning {
+	switch {
+	case w.status().State != swarm.TaskStateRunning:
+		w.publish(t, endpoint.Starting)
 		return nil
-	}
-	v := w.endpoint(t)
-	if !t.Wanted() || w.local.Unhealthy {
-		v.State = draining
+	case !t.Wanted() || w.local.Unhealthy:
+		w.publish(t, endpoint.Draining)
+	default:
+		w.publish(t, endpoint.Ready)
 	}
 	w.a.cfg.Network.SetLive(w.id, true)
-	w.a.cfg.Endpoints.Publish(w.id, v)
 	return nil
 }
 

@@ -96,7 +96,7 @@ func (m *member) goodbye(ctx context.Context) {
 		}
 	}
 	if m.net != nil {
-		if err := m.net.gossip.Leave(ctx); err != nil {
+		if err := m.net.Gossip().Leave(ctx); err != nil {
 			log.Warn("not every node heard the goodbye", "error", err)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"shoal/control/manager"
 	"shoal/control/rpc"
 	"shoal/node/agent"
+	"shoal/node/presence"
 )
 
 // member is a node's part in a cluster, from its start to its end.
@@ -152,33 +153,21 @@ func (m *member) findSelf(a api.Assignment) (cluster *api.Cluster, self *api.Nod
 // learn follows what an assignment says of the nodes: whom to gossip with, whom
 // to forget, where the managers are.
 func (m *member) learn(a api.Assignment) {
-	assigned := m.agent.Assigned()
-	var peers, managers []string
-	for _, n := range agent.List(assigned.Nodes) {
-		if n.ID != m.state.NodeID && n.Status.Addr != "" {
-			peers = append(peers, n.Status.Addr)
+	for _, op := range a.Ops {
+		if c, ok := op.Object.(*api.Cluster); ok {
+			m.net.setEpochs(c.TunnelKeys)
 		}
+	}
+	m.net.Follow(a)
+	nodes := m.agent.Assigned().Nodes
+	var managers []string
+	for _, n := range agent.List(nodes) {
 		if n.Spec.Role == swarm.NodeRoleManager && n.RaftAddr != "" {
 			managers = append(managers, n.RaftAddr)
 		}
 	}
-	if a.Full {
-		m.net.keepOnly(assigned.Nodes)
-	}
-	for _, op := range a.Ops {
-		switch o := op.Object.(type) {
-		case *api.Node:
-			if op.Action == api.ActionDelete {
-				m.net.forget(o.ID)
-			}
-		case *api.Cluster:
-			m.net.setKeys(o.GossipKeys)
-			m.net.setEpochs(o.TunnelKeys)
-		}
-	}
-	m.net.join(peers)
 	m.rememberManagers(managers)
-	m.followRole(assigned.Nodes[m.state.NodeID])
+	m.followRole(nodes[m.state.NodeID])
 }
 
 func (m *member) rememberManagers(managers []string) {
@@ -228,8 +217,9 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 	a, err := agent.New(agent.Config{
 		NodeID: m.state.NodeID, Hostname: m.d.cfg.Hostname, VTEP: dataPath, Addresses: n.self.Addresses,
 		Dir: m.d.path("agent"), VolumeDir: m.d.path("volumes"), Runtime: m.d.runtime,
-		Network: n.fabric, Endpoints: &publisher{n.table, n.gossip, n.fabric.Trigger, m.d.metrics.Settled},
-		Changed: n.fabric.Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,
+		Network: n.Fabric(), Endpoints: presence.Publisher{Presence: n.Presence, SettleTook: m.d.metrics.Settled},
+		Changed: n.Fabric().Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,
+		Scale:      m.d.cfg.GossipScale,
 		Standalone: m.d.standalone,
 	})
 	if err != nil {
@@ -238,11 +228,11 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 	m.mu.Lock()
 	m.net, m.agent = n, a
 	m.mu.Unlock()
-	n.assigned.Store(a)
+	n.Serve(a)
 	started := make(chan struct{})
 	m.goRun(func() error { return a.Run(ctx, started) })
 	<-started
-	m.goRun(func() error { n.run(ctx, a); return nil })
+	m.goRun(func() error { n.Run(ctx, n.prober.Run); return nil })
 	close(m.ready)
 	return nil
 }

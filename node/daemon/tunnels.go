@@ -170,8 +170,8 @@ func (c *capabilities) probeEncryption(ctx context.Context) error {
 // describe adds what the managers must know of the node's tunnels. While the
 // kernel refuses to make them, the node is one that cannot encrypt.
 func (n *overlayMember) describe(r *api.NodeReport) {
-	r.Tunnel = n.tunnels.report(n.fabric.Wish().Settled)
-	trouble := n.fabric.Trouble()
+	r.Tunnel = n.tunnels.report(n.Fabric().Wish().Settled)
+	trouble := n.Fabric().Trouble()
 	if trouble == nil || n.tunnels.missing != nil {
 		return
 	}

@@ -69,7 +69,7 @@ func (d *Daemon) sources() *netview.Sources {
 	}
 	assigned := a.Assigned()
 	s := &netview.Sources{
-		NodeID: m.state.NodeID, Fabric: n.fabric, View: n.table.View, Gossip: n.gossip.Stats, Prober: n.prober,
+		NodeID: m.state.NodeID, Fabric: n.Fabric(), View: n.Table().View, Gossip: n.Gossip().Stats, Prober: n.prober,
 		Networks: assigned.Networks, Services: assigned.Services, Nodes: assigned.Nodes,
 		Balancer: d.balancer, Why: d.why, Hides: d.hides, Peers: n.ask, Meter: n.meter,
 	}

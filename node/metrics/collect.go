@@ -155,8 +155,9 @@ func (o out) gossip(s *Sources) {
 	for _, r := range view.All() {
 		states[r.Value.State]++
 	}
-	o.put(endpoints, float64(states[endpoint.Ready]), "ready")
-	o.put(endpoints, float64(states[endpoint.Draining]), "draining")
+	for _, state := range []endpoint.State{endpoint.Starting, endpoint.Ready, endpoint.Draining} {
+		o.put(endpoints, float64(states[state]), state.String())
+	}
 	o.put(owners, float64(len(view.Owners())))
 	g := s.Gossip()
 	o.put(behind, float64(len(g.Behind)))

@@ -148,7 +148,7 @@ func (s *Sources) Endpoints() []Endpoint {
 		for _, a := range r.Value.Attachments {
 			e := Endpoint{
 				Network: s.network(a.NetworkID), Service: r.Value.ServiceName,
-				State: state(r.Value.State), Addrs: a.Addrs, MAC: a.MAC, Node: s.node(r.Owner), VTEP: r.Value.VTEP,
+				State: r.Value.State.String(), Addrs: a.Addrs, MAC: a.MAC, Node: s.node(r.Owner), VTEP: r.Value.VTEP,
 				Epoch: r.Epoch, Seq: r.Seq, Down: view.Down(r.Owner),
 			}
 			e.Task = s.taskOf(r)
@@ -159,13 +159,6 @@ func (s *Sources) Endpoints() []Endpoint {
 		return strings.Compare(a.Network+"\x00"+a.Service+"\x00"+a.Task, b.Network+"\x00"+b.Service+"\x00"+b.Task)
 	})
 	return out
-}
-
-func state(s endpoint.State) string {
-	if s == endpoint.Draining {
-		return "draining"
-	}
-	return "ready"
 }
 
 func (s *Sources) network(id string) string {

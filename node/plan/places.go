@@ -40,10 +40,10 @@ func (c *compiler) index(records []endpoint.Record) {
 			if r.Owner != c.in.Self.ID {
 				c.remote[a.NetworkID] = append(c.remote[a.NetworkID], s)
 			}
-			if r.Value.ServiceID == "" && r.Value.TaskName != "" && !c.dead[r.Owner] {
+			if r.Value.ServiceID == "" && r.Value.TaskName != "" && r.Value.State != endpoint.Starting && !c.dead[r.Owner] {
 				c.alone[a.NetworkID] = append(c.alone[a.NetworkID], s)
 			}
-			if r.Value.ServiceID != "" && !c.dead[r.Owner] {
+			if r.Value.ServiceID != "" && r.Value.State != endpoint.Starting && !c.dead[r.Owner] {
 				p := place{r.Value.ServiceID, a.NetworkID}
 				c.spots[p] = append(c.spots[p], s)
 			}
@@ -81,7 +81,7 @@ func (c *compiler) holders(records []*endpoint.Record) map[seat]int {
 // trust says how likely a record is the one that an address belongs to now.
 func (c *compiler) trust(r *endpoint.Record) int {
 	switch {
-	case r.Owner == c.in.Self.ID && r.Value.State == endpoint.Ready:
+	case r.Owner == c.in.Self.ID && r.Value.State != endpoint.Draining:
 		return 4
 	case c.dead[r.Owner]:
 		return 0

@@ -180,7 +180,7 @@ func newCompiler(in Input) *compiler {
 }
 
 // findUsed lists the networks that need a namespace here: those of local tasks,
-// and the ingress network as soon as any service publishes a port.
+// and the ingress network, which is ready before the first port is published.
 func (c *compiler) findUsed() {
 	used := map[string]bool{}
 	for _, l := range c.in.Local {
@@ -188,7 +188,7 @@ func (c *compiler) findUsed() {
 			used[a.Network.ID] = true
 		}
 	}
-	if c.ingress != nil && len(c.mesh) > 0 {
+	if c.ingress != nil {
 		used[c.ingress.ID] = true
 	}
 	for id := range used {

@@ -181,16 +181,39 @@ func TestAddressThatChangedHands(t *testing.T) {
 	}
 }
 
+// TestStartingTask: whom a task asks before it takes part can answer it, and
+// nobody is sent to it.
+func TestStartingTask(t *testing.T) {
+	r := rec("n2", "t1", "web", 1, "net", "10.0.1.3")
+	r.Value.State = endpoint.Starting
+	out := Compile(world(r, rec("n2", "t2", "web", 2, "net", "10.0.1.4")))
+	if peers := out.Overlay.Networks[0].Peers; len(peers) != 2 {
+		t.Errorf("peers are %+v, want both tasks", peers)
+	}
+	for _, b := range out.Balancers {
+		for _, s := range b.Services {
+			if len(s.Backends) != 1 || s.Backends[0].Task != "web.2" {
+				t.Errorf("%s has %+v", s.Name, s.Backends)
+			}
+		}
+	}
+	for _, s := range out.Zone.Networks[0].Services {
+		if s.Name == "web" && (len(s.Tasks) != 1 || s.Tasks[0].Name != "web.2") {
+			t.Errorf("names of %+v", s.Tasks)
+		}
+	}
+}
+
 func TestMesh(t *testing.T) {
 	at := []string{"ingress", "10.0.0.5", "net", "10.0.1.3"}
 	in := world(rec("n2", "t1", "web", 1, at...))
 	in.Local, in.Networks = nil, append(in.Networks, ingressNetwork())
 
-	if out := Compile(in); len(out.Overlay.Networks) != 0 || len(out.Translations[0].Forwards) != 0 {
-		t.Fatalf("a mesh without published ports: %+v", out)
+	if out := Compile(in); len(out.Overlay.Networks) != 1 || len(out.Translations[0].Forwards) != 0 {
+		t.Fatalf("the mesh is not ready for the first port: %+v", out)
 	}
 	publish(in.Services[0], 80, 8080, swarm.PortConfigPublishModeHost)
-	if out := Compile(in); len(out.Overlay.Networks) != 0 || len(out.Translations[0].Forwards) != 0 {
+	if out := Compile(in); len(out.Translations[0].Forwards) != 0 {
 		t.Fatalf("a mesh for a port of the host: %+v", out)
 	}
 	publish(in.Services[0], 80, 8000, swarm.PortConfigPublishModeIngress)

@@ -142,7 +142,7 @@ func (d *decoder) body(owner string, epoch uint64) Record {
 
 func (d *decoder) value() Value {
 	v := Value{State: State(d.byte())}
-	if v.State > Draining {
+	if v.State > Starting {
 		d.fail("state")
 	}
 	v.ServiceID, v.ServiceName, v.TaskName, v.Hostname = d.text(), d.text(), d.text(), d.text()

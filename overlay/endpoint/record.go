@@ -7,7 +7,10 @@
 // The package never opens a socket, reads a clock or knows about Serf.
 package endpoint
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // State says what others may send to an endpoint.
 type State uint8
@@ -18,7 +21,23 @@ const (
 	Ready State = iota
 	// Draining endpoints keep their connections and get no new one.
 	Draining
+	// Starting endpoints have their place on their networks, so that whom they
+	// ask can answer, and nobody is sent to them yet.
+	Starting
 )
+
+// String is the state as people read it.
+func (s State) String() string {
+	switch s {
+	case Ready:
+		return "ready"
+	case Draining:
+		return "draining"
+	case Starting:
+		return "starting"
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
 
 // Record is one task's presence on the overlay, or a tombstone.
 type Record struct {

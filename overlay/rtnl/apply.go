@@ -21,6 +21,7 @@ import (
 
 // Apply carries the operations out in order. One that fails keeps those that build
 // on it from being tried, and no others; the error joins a *vxlan.OpError for each.
+// The links that it made carry packets when it returns.
 func (k *Kernel) Apply(ctx context.Context, ops []vxlan.Op) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -28,6 +29,7 @@ func (k *Kernel) Apply(ctx context.Context, ops []vxlan.Op) error {
 		clear(s.index)
 	}
 	var failed vxlan.Failed
+	var made wires
 	for len(ops) > 0 {
 		op, count := ops[0], 1
 		if err := ctx.Err(); err != nil {
@@ -42,10 +44,12 @@ func (k *Kernel) Apply(ctx context.Context, ops []vxlan.Op) error {
 		}
 		if err != nil {
 			failed.Add(op, err)
+		} else if !failed.Blocks(op) {
+			made.note(op)
 		}
 		ops = ops[count:]
 	}
-	return errors.Join(failed.Errs()...)
+	return errors.Join(append(failed.Errs(), k.awaitCarrier(ctx, made))...)
 }
 
 func (k *Kernel) apply(ctx context.Context, op vxlan.Op) error {
