@@ -20,7 +20,7 @@ var rank = map[string]int{
 	"overlay/gossip": 2, "overlay/rtnl": 2, "overlay/wglink": 2, "overlay/probe": 2, "dataplane/ipvs": 2, "dataplane/nft": 2, "dataplane/bpf": 2, "dataplane/probe": 2,
 	"dns/server": 2, "node/runtime": 2, "node/volume": 2,
 	"control/leader": 3, "control/dispatch": 3, "control/join": 3, "control/genesis": 3, "control/dockerapi": 3,
-	"control/web": 3, "node/engineapi": 3, "node/plan": 3, "node/reconcile": 3, "node/resolver": 3, "node/agent": 3, "node/fabric": 3, "node/peer": 3,
+	"control/web": 3, "node/engineapi": 3, "node/plan": 3, "node/reconcile": 3, "node/resolver": 3, "node/agent": 3, "node/standalone": 3, "node/fabric": 3, "node/peer": 3,
 	"control/manager": 4, "node/netview": 4, "node/metrics": 4, "node/presence": 4, "node/daemon": 5,
 	"cmd": 6, "bench": 7,
 }
@@ -42,7 +42,8 @@ var sameRank = map[string][]string{
 	"control/dockerapi":   {"control/dockerapi"},
 	"overlay/vxlan":       {"overlay/vxlan"},
 	"dataplane/lb":        {"dataplane/lb"},
-	"node/engineapi":      {"node/fabric", "node/agent", "node/plan"},
+	"node/standalone":     {"node/agent"},
+	"node/engineapi":      {"node/fabric", "node/agent", "node/plan", "node/standalone"},
 	"node/metrics":        {"node/netview"},
 }
 

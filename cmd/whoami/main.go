@@ -5,7 +5,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"strconv"
 )
 
 // version is set by the linker.
@@ -15,6 +17,8 @@ const usage = `usage: whoami                      serve HTTP and UDP on $PORT (8
        whoami get [-n N] URL       fetch URL N times, a new connection each
        whoami udp [-n N] ADDR:PORT ask over UDP N times
        whoami lookup NAME          print the addresses of NAME
+       whoami echo                 write what it reads, until that ends
+       whoami exit CODE            end at once
 `
 
 func main() {
@@ -26,7 +30,13 @@ func run(args []string) int {
 	if len(args) == 0 {
 		return report(serve())
 	}
-	command, known := map[string]func([]string) error{"get": get, "udp": udp, "lookup": lookup}[args[0]]
+	if args[0] == "exit" && len(args) == 2 {
+		code, err := strconv.Atoi(args[1])
+		if err == nil {
+			return code
+		}
+	}
+	command, known := map[string]func([]string) error{"get": get, "udp": udp, "lookup": lookup, "echo": echo}[args[0]]
 	if !known {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
@@ -44,6 +54,12 @@ func report(err error) int {
 		return 2
 	}
 	return 1
+}
+
+// echo writes what it reads.
+func echo([]string) error {
+	_, err := io.Copy(os.Stdout, os.Stdin)
+	return err
 }
 
 // usageError is a command line that makes no sense.

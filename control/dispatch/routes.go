@@ -13,12 +13,16 @@ import (
 const (
 	sessionPath = "/dispatch/session"
 	reportPath  = "/dispatch/report"
+	attachPath  = "/dispatch/attach"
+	detachPath  = "/dispatch/detach"
 )
 
 // Register adds the routes. Nodes are who their certificate says.
 func (d *Dispatcher) Register(mux *rpc.Mux) {
 	mux.Handle("POST "+sessionPath, d.serveSession, swarm.NodeRoleManager, swarm.NodeRoleWorker)
 	mux.Handle("POST "+reportPath, d.serveReport, swarm.NodeRoleManager, swarm.NodeRoleWorker)
+	mux.Handle("POST "+attachPath, d.serveAttach, swarm.NodeRoleManager, swarm.NodeRoleWorker)
+	mux.Handle("POST "+detachPath, d.serveDetach, swarm.NodeRoleManager, swarm.NodeRoleWorker)
 }
 
 // serveSession begins its answer with the first message only, so that a refusal

@@ -217,6 +217,9 @@ func networkUse(v *store.View, n *api.Network) (leaving bool, err error) {
 		if !t.Wanted() {
 			continue
 		}
+		if t.Standalone() {
+			return false, api.Errorf(api.Invalid, "network %s is in use by container %s on node %s", n.Spec.Name, t.Name, hostname(v, t.NodeID))
+		}
 		last = api.Errorf(api.Invalid, "network %s is in use by task %s", n.Spec.Name, t.ID)
 		if t.ServiceID == "" {
 			return false, last
@@ -229,4 +232,11 @@ func asksFor(spec *swarm.ServiceSpec, n *api.Network) bool {
 	return slices.ContainsFunc(spec.TaskTemplate.Networks, func(a swarm.NetworkAttachmentConfig) bool {
 		return a.Target == n.ID || a.Target == n.Spec.Name
 	})
+}
+
+func hostname(v *store.View, nodeID string) string {
+	if n := v.Node(nodeID); n != nil && n.Description.Hostname != "" {
+		return n.Description.Hostname
+	}
+	return nodeID
 }

@@ -15,8 +15,11 @@ import (
 )
 
 // taskName is the name of a task and of its container: service, slot (for a
-// global service the node) and id.
+// global service the node) and id. A container of no service has its own.
 func taskName(t *api.Task) string {
+	if t.Standalone() {
+		return t.Name
+	}
 	if t.Slot != 0 {
 		return fmt.Sprintf("%s.%d.%s", t.ServiceName, t.Slot, t.ID)
 	}

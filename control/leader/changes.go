@@ -100,6 +100,7 @@ func (s *session) nodeChanged(c store.Change) {
 	for serviceID := range s.globals {
 		s.dirty[serviceID] = true
 	}
+	s.standalone = true
 }
 
 func nodeID(before, after *api.Node) string {
@@ -136,6 +137,7 @@ func (s *session) taskChanged(c store.Change) {
 	if before == nil {
 		before = after
 	}
+	s.standalone = s.standalone || before.Standalone()
 	if after != nil && before != after && before.DesiredState == after.DesiredState && before.NodeID == after.NodeID &&
 		preparing(before) && preparing(after) {
 		return

@@ -13,6 +13,7 @@ import (
 	"shoal/control/orchestrate/keys"
 	"shoal/control/orchestrate/replicated"
 	"shoal/control/orchestrate/restart"
+	"shoal/control/orchestrate/standalone"
 	"shoal/control/orchestrate/update"
 	"shoal/control/schedule"
 	"shoal/control/store"
@@ -34,6 +35,8 @@ type session struct {
 	// keys says that the epochs of tunnel keys are to be looked at, wakeKeys when.
 	keys     bool
 	wakeKeys time.Time
+	// standalone says that the tasks of no service are to be looked at.
+	standalone bool
 	// globals are the global services: any node may concern them.
 	globals map[string]bool
 	// troubles are the allocator's complaints that were logged.
@@ -48,7 +51,7 @@ func newSession(c Config, changes <-chan store.Batch) *session {
 	s := &session{
 		Config: c, changes: changes, view: v,
 		alloc: alloc.Load(v), sched: schedule.Load(v),
-		keys: true, dirty: map[string]bool{}, wake: map[string]time.Time{}, globals: map[string]bool{}, troubles: map[string]string{},
+		keys: true, standalone: true, dirty: map[string]bool{}, wake: map[string]time.Time{}, globals: map[string]bool{}, troubles: map[string]string{},
 	}
 	for _, service := range v.Services() {
 		s.dirty[service.ID] = true
@@ -78,6 +81,7 @@ func (s *session) round() []api.Op {
 	for _, serviceID := range s.due() {
 		s.planService(d, serviceID)
 	}
+	s.planStandalone(d)
 	s.enter(d, s.alloc.Plan(s.now), s.tellScheduler)
 	s.enter(d, s.sched.Plan(s.now), s.alloc.Draft)
 	s.planKeys(d)
@@ -123,6 +127,14 @@ func (s *session) planService(d *draft, serviceID string) {
 	apply(history.Plan(s.now, d, serviceID))
 	if !wake.IsZero() {
 		s.wake[serviceID] = wake
+	}
+}
+
+// planStandalone looks at the tasks of no service when one of them or a node changed.
+func (s *session) planStandalone(d *draft) {
+	if s.standalone {
+		s.standalone = false
+		s.enter(d, standalone.Plan(d, d.StandaloneTasks()).Ops, s.tellDraft)
 	}
 }
 

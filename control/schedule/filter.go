@@ -20,12 +20,15 @@ type request struct {
 	platforms   []swarm.Platform
 	ports       []hostPort
 	maxReplicas int
+	// standalone says that the task is to run where somebody started it, whatever
+	// the node's availability.
+	standalone bool
 	// encrypted says that a network of the task must be encrypted.
 	encrypted bool
 }
 
 func newRequest(t *api.Task) request {
-	r := request{serviceID: t.ServiceID, reserve: reservations(&t.Spec), ports: hostPorts(t.Ports)}
+	r := request{serviceID: t.ServiceID, reserve: reservations(&t.Spec), ports: hostPorts(t.Ports), standalone: t.Standalone()}
 	if p := t.Spec.Placement; p != nil {
 		parsed, err := constraint.Parse(p.Constraints)
 		r.constraints, r.impossible = parsed, err != nil
@@ -57,8 +60,8 @@ var filters = []filter{
 	{maxReplicas, "max replicas per node limit exceed", "max replicas per node limit exceed", nil},
 }
 
-func ready(_ *request, n *node) bool {
-	return n.Status.State == swarm.NodeStateReady && n.Spec.Availability == swarm.NodeAvailabilityActive
+func ready(r *request, n *node) bool {
+	return n.Status.State == swarm.NodeStateReady && (r.standalone || n.Spec.Availability == swarm.NodeAvailabilityActive)
 }
 
 func resources(r *request, n *node) bool {

@@ -32,12 +32,15 @@ func (s *Scheduler) groups() []*group {
 	})
 	type key struct {
 		version
-		nodeID string
+		nodeID, taskID string
 	}
 	index := map[key]*group{}
 	var groups []*group
 	for _, t := range waiting {
-		k := key{version{t.ServiceID, t.SpecVersion}, t.NodeID}
+		k := key{version: version{t.ServiceID, t.SpecVersion}, nodeID: t.NodeID}
+		if t.Standalone() { // no two of them ask for the same
+			k.taskID = t.ID
+		}
 		g := index[k]
 		if g == nil {
 			g = &group{version: k.version, nodeID: t.NodeID, request: newRequest(t), preferences: preferences(&t.Spec)}

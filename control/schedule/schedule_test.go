@@ -273,3 +273,34 @@ func BenchmarkPlan1000TasksOn100Nodes(b *testing.B) {
 		}
 	}
 }
+
+// What somebody starts on a node by hand runs there, whatever else the node takes,
+// but not on a node that is down, and no two such tasks are taken for one another.
+func TestStandaloneHeedsNoAvailability(t *testing.T) {
+	at := func(id, node string) *api.Task {
+		task := &api.Task{}
+		task.ID, task.NodeID, task.DesiredState, task.Status.State = id, node, swarm.TaskStateRunning, swarm.TaskStatePending
+		task.Spec.Runtime = swarm.RuntimeNetworkAttachment
+		return task
+	}
+	s := New()
+	for id, state := range map[string]swarm.NodeState{"drained": swarm.NodeStateReady, "down": swarm.NodeStateDown} {
+		n := &api.Node{}
+		n.ID, n.Status.State, n.Spec.Availability = id, state, swarm.NodeAvailabilityDrain
+		s.SetNode(n)
+	}
+	sealed := at("sealed", "drained")
+	sealed.NetworksAttachments = []swarm.NetworkAttachment{{}}
+	sealed.NetworksAttachments[0].Network.Spec.DriverConfiguration = &swarm.Driver{Name: "overlay", Options: map[string]string{"encrypted": ""}}
+	for _, task := range []*api.Task{at("a", "drained"), sealed, at("b", "down")} {
+		s.SetTask(task)
+	}
+	got := map[string]swarm.TaskState{}
+	for _, op := range s.Plan(time.Unix(1, 0)) {
+		task := op.Object.(*api.Task)
+		got[task.ID] = task.Status.State
+	}
+	if got["a"] != swarm.TaskStateAssigned || got["b"] != swarm.TaskStatePending || got["sealed"] != swarm.TaskStatePending {
+		t.Errorf("%v", got)
+	}
+}

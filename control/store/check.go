@@ -128,6 +128,9 @@ func (t *txn) checkUnused(n *api.Network) error {
 		}
 	}
 	for _, live := range list[*api.Task](t.Txn, api.KindTask, byNetwork, n.ID) {
+		if live.Wanted() && live.Standalone() {
+			return api.Errorf(api.Invalid, "network %s is in use by container %s", n.Spec.Name, live.Name)
+		}
 		if live.Wanted() {
 			return api.Errorf(api.Invalid, "network %s is in use by task %s", n.Spec.Name, live.ObjectID())
 		}

@@ -28,10 +28,14 @@ const (
 	byAddress     = "address"     // service: virtual IPs, task: live tasks; unique; retired: all
 	byService     = "service"     // task
 	byNode        = "node"        // task
+	byStandalone  = "standalone"  // task: those of no service
 )
 
 // ingressKey is the only key of the ingress indexes.
 const ingressKey = "ingress"
+
+// standaloneKey is the only key of its index.
+const standaloneKey = "standalone"
 
 // schema describes the tables; a table is named after its kind.
 func schema() *memdb.DBSchema {
@@ -63,6 +67,7 @@ func schema() *memdb.DBSchema {
 	table(api.KindTask,
 		index(byService, false, func(t *api.Task) []string { return some(t.ServiceID) }),
 		index(byNode, false, func(t *api.Task) []string { return some(t.NodeID) }),
+		index(byStandalone, false, standalone),
 		index(byNetwork, false, taskNetworks),
 		index(byAddress, true, taskAddresses))
 	table(api.KindRetired,
@@ -220,6 +225,13 @@ func virtualIPs(s *api.Service) (keys []string) {
 func addressKey(network string, addr netip.Addr) string {
 	raw := addr.As16()
 	return network + keyEnd + string(raw[:])
+}
+
+func standalone(t *api.Task) []string {
+	if t.Standalone() {
+		return []string{standaloneKey}
+	}
+	return nil
 }
 
 func taskNetworks(t *api.Task) (keys []string) {

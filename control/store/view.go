@@ -90,6 +90,11 @@ func (v *View) Networks() []*api.Network { return all[*api.Network](v, api.KindN
 // Retired returns everything that was given up and is not free yet.
 func (v *View) Retired() []*api.Retired { return all[*api.Retired](v, api.KindRetired) }
 
+// StandaloneTasks returns the tasks that are no service's.
+func (v *View) StandaloneTasks() []*api.Task {
+	return list[*api.Task](v.txn, api.KindTask, byStandalone, standaloneKey)
+}
+
 // TasksByNetwork returns the live tasks that are attached to the network with the id.
 func (v *View) TasksByNetwork(id string) []*api.Task {
 	return list[*api.Task](v.txn, api.KindTask, byNetwork, id)

@@ -55,7 +55,7 @@ type Endpoints interface {
 	Settled(ctx context.Context) (missing []string)
 }
 
-// Config of an Agent; all fields are needed but Scale.
+// Config of an Agent; all fields are needed but Addresses, Standalone and Scale.
 type Config struct {
 	NodeID, Hostname string
 	// VTEP is the address other nodes reach this node's endpoints at.
@@ -70,6 +70,9 @@ type Config struct {
 	Runtime   runtime.Runtime
 	Network   Network
 	Endpoints Endpoints
+	// Standalone knows the containers that are no service's. It may be nil on a
+	// node that has none.
+	Standalone Standalone
 	// Changed is called after every change of assignments or statuses.
 	Changed func()
 	Now     func() time.Time
@@ -171,6 +174,7 @@ func (a *Agent) Apply(m api.Assignment) error {
 // newest form of its task, nil when it is no longer assigned.
 func (a *Agent) syncWorkers() {
 	for id, t := range a.assigned.Tasks {
+		t = a.dress(t)
 		if a.workers[id] == nil {
 			a.employ(newWorker(a, id, t))
 		}

@@ -30,9 +30,9 @@ func (w *worker) container(t *api.Task, image runtime.Image, namespace string) (
 	x := expander{w: w, t: t}
 	hostname := x.expand(c.Hostname)
 	if hostname == "" {
-		hostname = ContainerID(t.ID)[:12]
+		hostname = w.containerID()[:12]
 	}
-	if err := os.MkdirAll(w.dir(), 0o700); err != nil {
+	if err := os.MkdirAll(w.home(), 0o700); err != nil {
 		return runtime.Container{}, fmt.Errorf("directory of task %s: %w", t.ID, err)
 	}
 	resolv, hosts, name, err := w.files(t, hostname)
@@ -40,14 +40,16 @@ func (w *worker) container(t *api.Task, image runtime.Image, namespace string) (
 		return runtime.Container{}, fmt.Errorf("files of task %s: %w", t.ID, err)
 	}
 	out := runtime.Container{
-		ID: ContainerID(t.ID), Name: plan.TaskName(t) + "." + t.ID, Image: image.Name,
+		ID: w.containerID(), Name: containerName(t), Image: image.Name,
 		Labels: w.labels(t), Entrypoint: c.Command, Args: c.Args, WorkingDir: c.Dir, User: c.User,
 		Hostname: hostname, Groups: c.Groups, TTY: c.TTY, OpenStdin: c.OpenStdin, ReadOnly: c.ReadOnly,
 		Init: c.Init != nil && *c.Init, StopSignal: c.StopSignal, Limits: limits(t),
 		CapAdd: c.CapabilityAdd, CapDrop: c.CapabilityDrop, Sysctls: c.Sysctls, OomScoreAdj: int(c.OomScoreAdj),
-		NetNS: namespace, LogPath: filepath.Join(w.dir(), "log"), ResolvConf: resolv, Hosts: hosts, HostnameFile: name,
+		NetNS: namespace, LogPath: filepath.Join(w.home(), "log"), ResolvConf: resolv, Hosts: hosts, HostnameFile: name,
 	}
-	out.Env = append(out.Env, "SHOAL_TASK="+plan.TaskName(t), "SHOAL_NODE="+w.a.cfg.Hostname)
+	if !t.Standalone() {
+		out.Env = append(out.Env, "SHOAL_TASK="+plan.TaskName(t), "SHOAL_NODE="+w.a.cfg.Hostname)
+	}
 	for _, e := range c.Env {
 		out.Env = append(out.Env, x.expand(e))
 	}
@@ -64,15 +66,31 @@ func (w *worker) container(t *api.Task, image runtime.Image, namespace string) (
 	return out, x.err
 }
 
+// containerName is the whole name of a task's container.
+func containerName(t *api.Task) string {
+	if t.Standalone() {
+		return t.Name
+	}
+	return plan.TaskName(t) + "." + t.ID
+}
+
+// AnonymousVolume is the name of a volume that a container mounts without one.
+func AnonymousVolume(containerID, target string) string {
+	return containerID + strings.ReplaceAll(target, "/", "-")
+}
+
 // labels are the container's own and those that Docker's tools look for.
 func (w *worker) labels(t *api.Task) map[string]string {
 	out := maps.Clone(t.Spec.ContainerSpec.Labels)
 	if out == nil {
 		out = map[string]string{}
 	}
+	if t.Standalone() {
+		return out
+	}
 	out["com.docker.swarm.task"] = ""
 	out["com.docker.swarm.task.id"] = t.ID
-	out["com.docker.swarm.task.name"] = plan.TaskName(t) + "." + t.ID
+	out["com.docker.swarm.task.name"] = containerName(t)
 	out["com.docker.swarm.node.id"] = w.a.cfg.NodeID
 	out["com.docker.swarm.service.id"] = t.ServiceID
 	out["com.docker.swarm.service.name"] = t.ServiceName
@@ -94,6 +112,11 @@ func (w *worker) mount(m mount.Mount, x *expander) (runtime.Mount, error) {
 		if m.BindOptions != nil {
 			out.Propagation = string(m.BindOptions.Propagation)
 		}
+		if m.BindOptions != nil && m.BindOptions.CreateMountpoint {
+			if err := os.MkdirAll(out.Source, 0o755); err != nil {
+				return out, fmt.Errorf("mount at %s: %w", out.Target, err)
+			}
+		}
 		if _, err := os.Stat(out.Source); err != nil {
 			return out, fmt.Errorf("invalid mount config for type %q: bind source path does not exist: %s", m.Type, out.Source)
 		}
@@ -101,7 +124,7 @@ func (w *worker) mount(m mount.Mount, x *expander) (runtime.Mount, error) {
 		out.Type = "bind"
 		name := out.Source
 		if name == "" {
-			name = ContainerID(w.id) + strings.ReplaceAll(out.Target, "/", "-")
+			name = AnonymousVolume(w.containerID(), out.Target)
 		}
 		if !volumeName.MatchString(name) {
 			return out, fmt.Errorf("%q includes invalid characters for a local volume name, only %q are allowed",
@@ -122,7 +145,7 @@ func (w *worker) mount(m mount.Mount, x *expander) (runtime.Mount, error) {
 }
 
 // expander fills in the templates that Docker allows in hostname, environment
-// and mounts; the first error is kept.
+// and mounts of services; the first error is kept.
 type expander struct {
 	w   *worker
 	t   *api.Task
@@ -130,7 +153,7 @@ type expander struct {
 }
 
 func (x *expander) expand(text string) string {
-	if !strings.Contains(text, "{{") {
+	if x.t.Standalone() || !strings.Contains(text, "{{") {
 		return text
 	}
 	tmpl, err := template.New("").Option("missingkey=error").Parse(text)
@@ -183,7 +206,7 @@ func (w *worker) endpoint(t *api.Task) endpoint.Value {
 	x := expander{w: w, t: t} // a template that fails has been refused before
 	v := endpoint.Value{
 		ServiceID: t.ServiceID, ServiceName: t.ServiceName, TaskName: plan.TaskName(t),
-		Slot: t.Slot, ContainerID: ContainerID(t.ID), Hostname: x.expand(t.Spec.ContainerSpec.Hostname), VTEP: w.a.cfg.VTEP,
+		Slot: t.Slot, ContainerID: w.containerID(), Hostname: x.expand(t.Spec.ContainerSpec.Hostname), VTEP: w.a.cfg.VTEP,
 	}
 	for _, p := range t.Ports {
 		v.Ports = append(v.Ports, endpoint.Port{Name: p.Name, Protocol: string(p.Protocol), Port: uint16(p.TargetPort)})

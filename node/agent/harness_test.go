@@ -254,6 +254,8 @@ type node struct {
 	scale    float64     // of agents that are booted
 	ill      atomic.Bool // what health checks find
 	hang     atomic.Bool // health checks do not end
+	// alone has the containers that are no service's.
+	alone standalones
 
 	mu     sync.Mutex
 	states map[string][]swarm.TaskState // every state that was reported
@@ -298,7 +300,7 @@ func (n *node) boot() {
 		NodeID: "n1", Hostname: "host1", VTEP: netip.MustParseAddr("192.0.2.1"), Dir: n.dir,
 		VolumeDir: filepath.Join(n.dir, "volumes"), Runtime: n.runtime, Network: n.network, Endpoints: n.table,
 		Changed: func() {}, Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" }, Scale: n.scale,
+		ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" }, Scale: n.scale, Standalone: &n.alone,
 	})
 	if err != nil {
 		n.t.Fatal(err)

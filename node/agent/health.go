@@ -154,7 +154,7 @@ func (w *worker) ask(ctx context.Context, c *Check) (answer container.Healthchec
 	answer.Start = w.a.cfg.Now()
 	bounded, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	out, err := w.a.cfg.Runtime.Exec(bounded, ContainerID(w.id), c.Args)
+	out, err := w.a.cfg.Runtime.Exec(bounded, w.containerID(), c.Args)
 	answer.End, answer.ExitCode, answer.Output = w.a.cfg.Now(), out.ExitCode, out.Output
 	switch {
 	case err == nil:

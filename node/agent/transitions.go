@@ -46,7 +46,7 @@ func (w *worker) prepare(ctx context.Context, t *api.Task) {
 
 func (w *worker) make(ctx context.Context, t *api.Task) error {
 	c := t.Spec.ContainerSpec
-	if c == nil {
+	if c == nil || c.Image == "" {
 		return fmt.Errorf("task %s has no container specification", t.ID)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -71,6 +71,9 @@ func (w *worker) make(ctx context.Context, t *api.Task) error {
 	w.local.Check, w.local.Exposed = newCheck(c.Healthcheck, image), exposedPorts(image)
 	w.mu.Unlock()
 	err = w.a.cfg.Runtime.Create(ctx, spec)
+	if t.Standalone() {
+		return w.madeStandalone(ctx, spec, err)
+	}
 	if errdefs.IsAlreadyExists(err) { // made by a run that was cut off before it could say so
 		if err = w.a.cfg.Runtime.Remove(ctx, spec.ID); err == nil {
 			err = w.a.cfg.Runtime.Create(ctx, spec)
@@ -104,7 +107,7 @@ func (w *worker) attach(ctx context.Context, t *api.Task) (attached func() (name
 // start starts the container and, once the task takes connections, its endpoint.
 func (w *worker) start(ctx context.Context, t *api.Task) {
 	w.advance(swarm.TaskStateStarting, "starting")
-	pid, err := w.a.cfg.Runtime.Start(ctx, ContainerID(t.ID))
+	pid, err := w.a.cfg.Runtime.Start(ctx, w.containerID())
 	if err != nil {
 		if ctx.Err() == nil {
 			w.fail(swarm.TaskStateFailed, err)
@@ -112,7 +115,7 @@ func (w *worker) start(ctx context.Context, t *api.Task) {
 		return
 	}
 	w.mu.Lock()
-	w.local.Status.ContainerStatus = &swarm.ContainerStatus{ContainerID: ContainerID(t.ID), PID: pid}
+	w.local.Status.ContainerStatus = &swarm.ContainerStatus{ContainerID: w.containerIDLocked(), PID: pid}
 	w.local.Status.PortStatus = swarm.PortStatus{Ports: hostPorts(t)}
 	w.mu.Unlock()
 	w.persist()
@@ -143,7 +146,7 @@ func (w *worker) watch(ctx context.Context, t *api.Task) {
 	defer cancel()
 	exited, ready := make(chan exit, 1), make(chan struct{})
 	helpers.Go(func() {
-		st, err := w.a.cfg.Runtime.Wait(inner, ContainerID(w.id))
+		st, err := w.a.cfg.Runtime.Wait(inner, w.containerID())
 		exited <- exit{st, err}
 	})
 	health := w.awaitReady(inner, &helpers, t, ready)
@@ -184,7 +187,7 @@ func (w *worker) awaitReady(ctx context.Context, helpers *sync.WaitGroup, t *api
 	check, running := w.local.Check, w.status().State == swarm.TaskStateRunning
 	switch {
 	case running:
-		st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id))
+		st, err := w.a.cfg.Runtime.Get(ctx, w.containerID())
 		if err != nil || st.State == runtime.Running { // its end is told in another way
 			close(ready)
 		}
@@ -206,7 +209,7 @@ func (w *worker) awaitReady(ctx context.Context, helpers *sync.WaitGroup, t *api
 // healthNow is how a task is before it is asked: what took part was healthy.
 func (w *worker) healthNow(ctx context.Context, running bool) health {
 	h := health{started: w.a.cfg.Now()}
-	if st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id)); err == nil && !st.StartedAt.IsZero() {
+	if st, err := w.a.cfg.Runtime.Get(ctx, w.containerID()); err == nil && !st.StartedAt.IsZero() {
 		h.started = st.StartedAt
 	}
 	if h.Status = container.Starting; running {
@@ -226,7 +229,7 @@ func (w *worker) endUnhealthy(ctx context.Context, t *api.Task) {
 		w.drain(ctx, t)
 	}
 	w.settled()
-	if err := ignoreMissing(w.a.cfg.Runtime.Stop(ctx, ContainerID(w.id), grace(t))); err != nil {
+	if err := w.stop(ctx, t); err != nil {
 		if ctx.Err() == nil {
 			w.a.cfg.Logger.Error("an unhealthy task does not stop", "task", w.id, "error", err)
 			pause(ctx, retryDelay)
@@ -234,7 +237,7 @@ func (w *worker) endUnhealthy(ctx context.Context, t *api.Task) {
 		return
 	}
 	code := 0
-	if st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id)); err == nil {
+	if st, err := w.a.cfg.Runtime.Get(ctx, w.containerID()); err == nil {
 		code = st.ExitCode
 	}
 	w.a.cfg.Endpoints.Withdraw(w.id)
@@ -297,7 +300,7 @@ func exitError(s runtime.Status) error {
 func (w *worker) exitCode(code int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := swarm.ContainerStatus{ContainerID: ContainerID(w.id)}
+	c := swarm.ContainerStatus{ContainerID: w.containerIDLocked()}
 	if w.local.Status.ContainerStatus != nil {
 		c = *w.local.Status.ContainerStatus
 	}
@@ -310,14 +313,14 @@ func (w *worker) exitCode(code int) {
 func (w *worker) shutDown(ctx context.Context, t *api.Task) {
 	if api.Rank(w.status().State) >= api.Rank(swarm.TaskStateStarting) {
 		w.drain(ctx, t)
-		if err := ignoreMissing(w.a.cfg.Runtime.Stop(ctx, ContainerID(w.id), grace(t))); err != nil {
+		if err := w.stop(ctx, t); err != nil {
 			if ctx.Err() == nil {
 				w.a.cfg.Logger.Error("a task does not stop", "task", w.id, "error", err)
 				pause(ctx, retryDelay)
 			}
 			return
 		}
-		if st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id)); err == nil {
+		if st, err := w.a.cfg.Runtime.Get(ctx, w.containerID()); err == nil {
 			w.exitCode(st.ExitCode)
 		}
 	}
@@ -405,7 +408,7 @@ func (w *worker) adopt(t *api.Task) error {
 // runtime that is not up yet says nothing about the task.
 func (w *worker) found(ctx context.Context) (runtime.Status, error) {
 	for {
-		st, err := w.a.cfg.Runtime.Get(ctx, ContainerID(w.id))
+		st, err := w.a.cfg.Runtime.Get(ctx, w.containerID())
 		if err == nil || errdefs.IsNotFound(err) || ctx.Err() != nil {
 			return st, err
 		}
@@ -457,7 +460,7 @@ func pause(ctx context.Context, d time.Duration) {
 // files writes what is mounted over the task's /etc.
 func (w *worker) files(t *api.Task, hostname string) (resolv, hosts, name string, err error) {
 	write := func(file, content string) string {
-		path := filepath.Join(w.dir(), file)
+		path := filepath.Join(w.home(), file)
 		if err == nil {
 			err = os.WriteFile(path, []byte(content), 0o644)
 		}

@@ -46,12 +46,14 @@ type local struct {
 	// failed: the task is to end.
 	Check     *Check `json:",omitempty"`
 	Unhealthy bool   `json:",omitempty"`
+	// Container is the container's id where it is not the task's own, see ContainerID.
+	Container string `json:",omitempty"`
 	// Exposed are the TCP ports that the image says its program listens on.
 	Exposed []uint16 `json:",omitempty"`
 }
 
 func newWorker(a *Agent, id string, t *api.Task) *worker {
-	w := &worker{a: a, id: id, task: t, seen: t, changed: make(chan struct{}, 1), back: make(chan struct{}), known: make(chan struct{})}
+	w := &worker{a: a, id: id, task: t, seen: t, local: local{Container: standaloneContainer(t)}, changed: make(chan struct{}, 1), back: make(chan struct{}), known: make(chan struct{})}
 	w.settled = sync.OnceFunc(func() { close(w.back) })
 	w.sighted = sync.OnceFunc(func() { close(w.known) })
 	return w
@@ -154,7 +156,7 @@ func (w *worker) wait(ctx context.Context) {
 func (w *worker) settleDown(ctx context.Context, t *api.Task) {
 	if !w.local.Detached {
 		w.a.cfg.Endpoints.Withdraw(w.id)
-		err := ignoreMissing(w.a.cfg.Runtime.Stop(ctx, ContainerID(w.id), grace(t)))
+		err := w.stop(ctx, t)
 		if err == nil {
 			err = w.a.cfg.Network.Detach(ctx, w.id)
 		}
@@ -186,7 +188,7 @@ func (w *worker) cleanUp(ctx context.Context) bool {
 	}
 	w.a.cfg.Endpoints.Withdraw(w.id)
 	err := errors.Join(
-		ignoreMissing(w.a.cfg.Runtime.Remove(ctx, ContainerID(w.id))),
+		w.removeContainer(ctx),
 		w.a.cfg.Network.Detach(ctx, w.id),
 	)
 	if err == nil {
@@ -233,6 +235,9 @@ func (w *worker) update(change func(*swarm.TaskStatus)) {
 	w.mu.Unlock()
 	w.persist()
 	w.a.report(w.id)
+	if w.isStandalone() {
+		w.a.cfg.Standalone.Moved(w.id, st)
+	}
 }
 
 func (w *worker) persist() {
@@ -263,7 +268,10 @@ func (w *worker) load() error {
 		w.a.levels.holdAll(w.id)
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l.Container == "" {
+		l.Container = w.local.Container
+	}
 	w.local = l
-	w.mu.Unlock()
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"shoal/node/metrics"
 	"shoal/node/runtime"
 	"shoal/node/runtime/containerd"
+	"shoal/node/standalone"
 )
 
 // Config of a Daemon.
@@ -61,8 +62,10 @@ type Daemon struct {
 	hides    error // why clients of published ports cannot keep their address
 	unsealed error // why networks cannot be encrypted here
 	engine   *engineapi.API
-	metrics  *metrics.Metrics
-	machine  machineConf
+	// standalone has the containers that are no service's.
+	standalone *standalone.Store
+	metrics    *metrics.Metrics
+	machine    machineConf
 
 	mu     sync.Mutex
 	busy   bool // a join, init or leave is under way
@@ -102,6 +105,11 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func (d *Daemon) run(ctx context.Context) error {
+	handler, err := d.router()
+	if err != nil {
+		return err
+	}
+	defer d.standalone.Close()
 	if err := d.resume(); err != nil {
 		return err
 	}
@@ -110,7 +118,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: d.router(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(d.cfg.Logger.Handler(), slog.LevelWarn)}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(d.cfg.Logger.Handler(), slog.LevelWarn)}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	select {
@@ -148,19 +156,24 @@ func listenUnix(path string) (net.Listener, error) {
 }
 
 // router mounts both halves of the Docker API and Shoal's own views.
-func (d *Daemon) router() http.Handler {
+func (d *Daemon) router() (http.Handler, error) {
 	rt := wire.NewRouter(d.cfg.Logger)
 	cluster := d.clusterAPI()
+	var err error
+	if d.standalone, err = d.openStandalone(); err != nil {
+		return nil, err
+	}
 	d.engine = engineapi.New(engineapi.Config{
 		Runtime: d.runtime, Swarm: d.Info, Hostname: d.cfg.Hostname, Version: d.cfg.Version, StateDir: d.cfg.StateDir,
-		ClusterEvents: cluster.Events, Health: d.health, Now: time.Now,
+		ClusterEvents: cluster.Events, Health: d.health, Standalone: d.standalone, Now: time.Now,
 	})
 	d.engine.Mount(rt)
+	d.standalone.Resume()
 	cluster.Mount(rt)
 	d.mountViews(rt)
 	rt.Handle(http.MethodPost, "/shoal/rotate", d.rotate)
 	mountProfiles(rt)
-	return d.whenCaughtUp(rt)
+	return d.whenCaughtUp(rt), nil
 }
 
 // catchUpPatience bounds how long a request about the cluster waits for a manager

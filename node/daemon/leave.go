@@ -29,7 +29,7 @@ func (d *Daemon) Leave(ctx context.Context, force bool) error {
 	m.goodbye(ctx)
 	m.leaving = true
 	d.stopMember()
-	return errors.Join(d.removeTasks(ctx), d.forget())
+	return errors.Join(d.removeTasks(ctx), d.standalone.Clear(ctx), d.forget())
 }
 
 // beginLeave notes that a leave is under way, so that nobody joins meanwhile and

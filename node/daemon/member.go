@@ -79,12 +79,17 @@ func (m *member) run() error {
 	if err := m.resume(ctx); err != nil {
 		return err
 	}
-	session := dispatch.Client{RPC: m.client, NodeID: m.state.NodeID, Managers: m.managers, Logger: m.d.cfg.Logger}
+	session := m.dispatch()
 	m.goRun(func() error {
 		return session.Run(ctx, func(a api.Assignment) error { return m.assign(ctx, a) }, source{m})
 	})
 	m.goRun(func() error { return m.renew(ctx) })
 	return nil
+}
+
+// dispatch talks with the leader.
+func (m *member) dispatch() *dispatch.Client {
+	return &dispatch.Client{RPC: m.client, NodeID: m.state.NodeID, Managers: m.managers, Logger: m.d.cfg.Logger}
 }
 
 // goRun runs a loop whose failure ends the daemon: half a node helps nobody.
@@ -214,7 +219,8 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 		Dir: m.d.path("agent"), VolumeDir: m.d.path("volumes"), Runtime: m.d.runtime,
 		Network: n.Fabric(), Endpoints: presence.Publisher{Presence: n.Presence, SettleTook: m.d.metrics.Settled},
 		Changed: n.Fabric().Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,
-		Scale: m.d.cfg.GossipScale,
+		Scale:      m.d.cfg.GossipScale,
+		Standalone: m.d.standalone,
 	})
 	if err != nil {
 		return errors.Join(err, n.close(false))

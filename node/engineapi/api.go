@@ -14,6 +14,7 @@ import (
 
 	"shoal/control/dockerapi/wire"
 	"shoal/node/runtime"
+	"shoal/node/standalone"
 )
 
 // Config is what the API needs; every field but ClusterEvents and Health
@@ -25,6 +26,8 @@ type Config struct {
 	// Health says how a task of this node is, nil without a health check. It may
 	// be nil.
 	Health func(taskID string) *container.Health
+	// Standalone has the containers that are no service's.
+	Standalone *standalone.Store
 	// Hostname, Version and StateDir are for info.
 	Hostname, Version, StateDir string
 	// ClusterEvents sends the cluster's events until ctx ends; on a node that
@@ -62,6 +65,7 @@ func (a *API) Mount(rt *wire.Router) {
 	rt.Handle(http.MethodGet, "/containers/{id}/logs", a.containerLogs)
 	rt.Handle(http.MethodPost, "/containers/{id}/kill", a.killContainer)
 	rt.Handle(http.MethodPost, "/containers/{id}/stop", a.stopContainer)
+	a.mountStandalone(rt)
 	rt.Handle(http.MethodGet, "/volumes", a.listVolumes)
 	rt.Handle(http.MethodGet, "/plugins", a.listPlugins)
 }

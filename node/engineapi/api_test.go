@@ -46,7 +46,7 @@ func newHost(t *testing.T) *host {
 	h := &host{t: t, dir: t.TempDir(), cluster: make(chan events.Message)}
 	h.runtime = fake.New(fake.Config{
 		Images: []string{"web:1", "web:2", "db:1"}, Registry: []string{"far:1"}, Now: func() time.Time { return noon },
-		Run: func(c runtime.Container) fake.Process { return fake.Process{Output: c.Args} },
+		Run: func(c runtime.Container) fake.Process { return fake.Process{Output: c.Args, Echoes: c.OpenStdin} },
 	})
 	h.api = New(Config{
 		Runtime: h.runtime, Swarm: func() swarm.Info { return swarm.Info{LocalNodeState: swarm.LocalNodeStateActive} },

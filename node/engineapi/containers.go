@@ -31,7 +31,7 @@ func (a *API) listContainers(w http.ResponseWriter, r *http.Request, _ map[strin
 	if err != nil {
 		return err
 	}
-	list, err := a.cfg.Runtime.List(r.Context())
+	list, err := a.containers(r.Context())
 	if err != nil {
 		return err
 	}
@@ -83,6 +83,7 @@ func (a *API) summary(c runtime.Status) container.Summary {
 		NetworkSettings: &container.NetworkSettingsSummary{},
 	}
 	s.HostConfig.NetworkMode = "default"
+	a.describeOwn(&s)
 	if h := a.health(c); h.Status != container.NoHealthcheck {
 		s.Health = &container.HealthSummary{Status: h.Status, FailingStreak: h.FailingStreak}
 	}
@@ -143,7 +144,7 @@ func ago(d time.Duration) string {
 
 // find looks a container up by id, name or unique prefix of the id.
 func (a *API) find(ctx context.Context, ref string) (runtime.Status, error) {
-	list, err := a.cfg.Runtime.List(ctx)
+	list, err := a.containers(ctx)
 	if err != nil {
 		return runtime.Status{}, err
 	}
@@ -175,7 +176,7 @@ func (a *API) inspectContainer(w http.ResponseWriter, r *http.Request, vars map[
 		health = &h
 	}
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
-	return wire.WriteJSON(w, http.StatusOK, container.InspectResponse{
+	out := container.InspectResponse{
 		ID: c.ID, Name: "/" + c.Name, Created: stamp(c.CreatedAt), Image: c.Image, LogPath: c.LogPath,
 		State: &container.State{
 			Status: container.ContainerState(c.State), Running: c.State == runtime.Running, Pid: c.PID, ExitCode: c.ExitCode,
@@ -184,7 +185,9 @@ func (a *API) inspectContainer(w http.ResponseWriter, r *http.Request, vars map[
 		Driver: "overlayfs", Platform: goOS, Mounts: []container.MountPoint{}, HostConfig: &container.HostConfig{},
 		Config:          &container.Config{Image: familiar(c.Image), Labels: c.Labels},
 		NetworkSettings: &container.NetworkSettings{},
-	})
+	}
+	a.inspectOwn(&out)
+	return wire.WriteJSON(w, http.StatusOK, out)
 }
 
 func (a *API) killContainer(w http.ResponseWriter, r *http.Request, vars map[string]string) error {
@@ -215,14 +218,9 @@ func (a *API) stopContainer(w http.ResponseWriter, r *http.Request, vars map[str
 	if c.State != runtime.Running {
 		return wire.Statusf(http.StatusNotModified, "container %s is already stopped", c.ID)
 	}
-	grace := defaultStopGrace
-	if seconds, err := number(r, "t"); err != nil {
+	grace, err := a.stopGrace(r, c.ID)
+	if err != nil {
 		return err
-	} else if r.URL.Query().Has("t") {
-		grace = time.Duration(seconds) * time.Second
-	}
-	if grace < 0 { // the client waits as long as it takes
-		grace = math.MaxInt64
 	}
 	if err := a.cfg.Runtime.Stop(r.Context(), c.ID, grace); err != nil {
 		return kinded(err)
@@ -230,4 +228,24 @@ func (a *API) stopContainer(w http.ResponseWriter, r *http.Request, vars map[str
 	a.emit(events.ContainerEventType, events.ActionStop, c.ID, map[string]string{"name": c.Name})
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// stopGrace is how long the client lets a container take to end, or else whoever
+// made it.
+func (a *API) stopGrace(r *http.Request, id string) (time.Duration, error) {
+	grace := defaultStopGrace
+	if record, ours := a.record(id); ours && record.Wish.Spec.StopGracePeriod != nil {
+		grace = *record.Wish.Spec.StopGracePeriod
+	}
+	seconds, err := number(r, "t")
+	if err != nil {
+		return 0, err
+	}
+	if r.URL.Query().Has("t") {
+		grace = time.Duration(seconds) * time.Second
+	}
+	if grace < 0 { // the client waits as long as it takes
+		grace = math.MaxInt64
+	}
+	return grace, nil
 }

@@ -36,7 +36,9 @@ func (a *API) containerLogs(w http.ResponseWriter, r *http.Request, vars map[str
 	if err != nil {
 		return err
 	}
-	s := &logSender{frames: wire.NewFrames(w), out: out, errs: errs, stamps: wire.Bool(r, "timestamps")}
+	record, _ := a.record(c.ID)
+	tty := record.Wish.Spec.TTY
+	s := &logSender{frames: wire.NewFrames(w), raw: rawOutput(w, tty), out: out, errs: errs, stamps: wire.Bool(r, "timestamps")}
 	if s.since, err = moment(r, "since"); err != nil {
 		return err
 	}
@@ -47,7 +49,7 @@ func (a *API) containerLogs(w http.ResponseWriter, r *http.Request, vars map[str
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", wire.StreamType(wire.VersionOf(r), false))
+	w.Header().Set("Content-Type", wire.StreamType(wire.VersionOf(r), tty))
 	w.WriteHeader(http.StatusOK)
 	if err := http.NewResponseController(w).Flush(); err != nil {
 		return nil // the client has gone
@@ -147,6 +149,7 @@ func moment(r *http.Request, name string) (time.Time, error) {
 
 type logSender struct {
 	frames            *wire.Frames
+	raw               func([]byte) error // nil for output in frames
 	out, errs, stamps bool
 	since, until      time.Time // zero for no bound
 }
@@ -165,9 +168,31 @@ func (s *logSender) send(lines []logLine) error {
 		if s.stamps {
 			text = l.Time.UTC().Format(time.RFC3339Nano) + " " + text
 		}
-		if err := s.frames.Write(stream, []byte(text)); err != nil {
+		if err := s.write(stream, []byte(text)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// rawOutput is where the output of a terminal goes, which has no frames; nil for
+// other output.
+func rawOutput(w http.ResponseWriter, tty bool) func([]byte) error {
+	if !tty {
+		return nil
+	}
+	flush := http.NewResponseController(w).Flush
+	return func(p []byte) error {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+		return flush()
+	}
+}
+
+func (s *logSender) write(stream wire.Stream, p []byte) error {
+	if s.raw != nil {
+		return s.raw(p)
+	}
+	return s.frames.Write(stream, p)
 }

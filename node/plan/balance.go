@@ -248,8 +248,12 @@ func (c *compiler) toTask(l Local, p swarm.PortConfig) (out []lb.Forward) {
 	return out
 }
 
-// TaskName is the task's name without its id: web.3, or web.<node> for a global one.
+// TaskName is the task's name without its id: web.3, web.<node> for a global one,
+// and the container's own for one that is no service's.
 func TaskName(t *api.Task) string {
+	if t.Standalone() {
+		return t.Name
+	}
 	if t.Slot == 0 {
 		return t.ServiceName + "." + t.NodeID
 	}

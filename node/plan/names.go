@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 
 	"shoal/dns/zone"
 )
@@ -17,6 +18,7 @@ func (c *compiler) zone() zone.Model {
 		for _, a := range c.attached[n.ID] {
 			zn.Services = append(zn.Services, c.serviceNames(a, n.ID))
 		}
+		zn.Services = append(zn.Services, c.containerNames(zn)...)
 		m.Networks = append(m.Networks, zn)
 	}
 	return m
@@ -44,6 +46,36 @@ func (c *compiler) serviceNames(a attached, networkID string) zone.Service {
 	}
 	return out
 }
+
+// containerNames are those of the containers that are no service's, each known by
+// its name and its aliases, which several may share: they answer together. What is
+// a service's name stays that: a container that has it too is known by its id.
+func (c *compiler) containerNames(n zone.Network) (out []zone.Service) {
+	taken := map[string]bool{}
+	for _, s := range n.Services {
+		taken[strings.ToLower(s.Name)] = true
+	}
+	for _, r := range c.alone[n.ID] {
+		name := r.Value.TaskName
+		if taken[strings.ToLower(name)] {
+			name = r.Value.ContainerID[:min(shortID, len(r.Value.ContainerID))]
+		}
+		s := zone.Service{Name: r.Key, Aliases: []string{name}}
+		for _, alias := range r.at.Aliases {
+			if !taken[strings.ToLower(alias)] && alias != name {
+				s.Aliases = append(s.Aliases, alias)
+			}
+		}
+		s.Tasks = []zone.Task{{
+			Name: name, FullName: name, ContainerID: r.Value.ContainerID, Hostname: r.Value.Hostname, Addrs: r.at.Addrs, Draining: r.rests,
+		}}
+		out = append(out, s)
+	}
+	return out
+}
+
+// shortID is how many digits of a container's id are a name too.
+const shortID = 12
 
 // addPort adds a port that is not there yet, whatever name it has.
 func addPort(ports []zone.Port, p zone.Port) []zone.Port {

@@ -40,6 +40,9 @@ func (c *compiler) index(records []endpoint.Record) {
 			if r.Owner != c.in.Self.ID {
 				c.remote[a.NetworkID] = append(c.remote[a.NetworkID], s)
 			}
+			if r.Value.ServiceID == "" && r.Value.TaskName != "" && r.Value.State != endpoint.Starting && !c.dead[r.Owner] {
+				c.alone[a.NetworkID] = append(c.alone[a.NetworkID], s)
+			}
 			if r.Value.ServiceID != "" && r.Value.State != endpoint.Starting && !c.dead[r.Owner] {
 				p := place{r.Value.ServiceID, a.NetworkID}
 				c.spots[p] = append(c.spots[p], s)

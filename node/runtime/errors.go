@@ -41,6 +41,11 @@ func NotRunning(id string) error {
 	return classify(api.Conflict, errdefs.ErrFailedPrecondition, "container %s is not running", id)
 }
 
+// Runs is the error for what can only be done to a container that does not run.
+func Runs(id string) error {
+	return classify(api.Conflict, errdefs.ErrFailedPrecondition, "container %s is running", id)
+}
+
 // ImageInUse is the error for removing an image that a container was made from.
 func ImageInUse(ref, container string) error {
 	return classify(api.Conflict, errdefs.ErrFailedPrecondition,

@@ -52,7 +52,42 @@ type Runtime interface {
 	// time anew. When ctx ends first the program is killed and the error is
 	// ctx's. A container that does not run is ErrFailedPrecondition.
 	Exec(ctx context.Context, id string, args []string) (ExecResult, error)
+
+	// Attach connects to the streams of a running container, from now on, or of a
+	// created one, from its first byte on. What is attached and does not read holds
+	// the container up. A container that has ended is ErrFailedPrecondition.
+	Attach(ctx context.Context, id string) (Attached, error)
+	// Resize sets the size of a running container's terminal, in characters.
+	Resize(ctx context.Context, id string, width, height uint32) error
+	// Renew makes a created container of one that has ended, as c says, with the
+	// file system that it has.
+	Renew(ctx context.Context, c Container) error
 }
+
+// Attached is a connection to a container's streams. Reading and writing may go on
+// side by side.
+type Attached interface {
+	// Next waits for output; io.EOF comes after the last, and for a container that
+	// is removed before it has run.
+	Next() (OutputStream, []byte, error)
+	// Write gives the container input, once it runs. Without open standard input it
+	// is an error.
+	Write(p []byte) (int, error)
+	// CloseStdin ends the input for good, once the container has read what it was
+	// given.
+	CloseStdin(ctx context.Context) error
+	// Close ends the connection, and waits in Next and Write. The container goes on.
+	Close() error
+}
+
+// OutputStream is one of the two that a process writes to.
+type OutputStream byte
+
+// The streams. What has a terminal writes to Stdout only.
+const (
+	Stdout OutputStream = iota + 1
+	Stderr
+)
 
 // ExecOutputMax bounds what is kept of the output of an Exec, bytes.
 const ExecOutputMax = 4096

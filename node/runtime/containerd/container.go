@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -29,6 +30,11 @@ type container struct {
 	mu     sync.Mutex
 	rec    record
 	rootfs []mount.Mount
+	// stdin is the writing end of open input while somebody is or was attached; mu
+	// of the runtime guards it.
+	stdin *os.File
+	// waiting are attached and wait for the start; mu guards it.
+	waiting []*attached
 	// done is closed when the container has exited or is removed.
 	done chan struct{}
 	once sync.Once
@@ -185,7 +191,7 @@ func (r *Runtime) unmake(ctx context.Context, id string) error {
 		errs = append(errs, fmt.Errorf("delete the file system of container %s: %w", id, err))
 	}
 	if len(errs) == 0 {
-		errs = append(errs, r.cfg.forget(id))
+		errs = append(errs, r.cfg.pipes(id).remove(), r.cfg.forget(id))
 	}
 	return errors.Join(errs...)
 }

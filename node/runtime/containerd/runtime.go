@@ -165,6 +165,9 @@ func (r *Runtime) begin(ctx context.Context) error {
 func (r *Runtime) Close() error {
 	r.stop()
 	r.watchers.Wait()
+	for _, c := range r.containers {
+		_ = r.closeStdin(c) // the shim has an end of its own
+	}
 	if err := r.client.Close(); err != nil {
 		return fmt.Errorf("close the connection to containerd: %w", err)
 	}

@@ -66,9 +66,12 @@ func (r *Runtime) launch(ctx context.Context, c *container) (int, error) {
 		return 0, err
 	}
 	service := r.client.TaskService()
-	made, err := service.Create(ctx, request)
+	made, err := r.makeTask(ctx, c, request)
 	if err != nil {
-		return 0, fmt.Errorf("failed to create task: %w", errdefs.FromGRPC(err))
+		return 0, err
+	}
+	if err := r.connectWaiting(c); err != nil {
+		r.log.Warn("whoever waits for a container's output will not have it", "container", request.ContainerID, "error", err)
 	}
 	if _, err := service.Start(ctx, &tasks.StartRequest{ContainerID: request.ContainerID}); err != nil {
 		undo := r.abandon(context.WithoutCancel(ctx), request.ContainerID)
@@ -77,18 +80,33 @@ func (r *Runtime) launch(ctx context.Context, c *container) (int, error) {
 	return int(made.Pid), nil
 }
 
+// makeTask makes the task; when it returns there is somebody to read its output.
+func (r *Runtime) makeTask(ctx context.Context, c *container, request *tasks.CreateTaskRequest) (made *tasks.CreateTaskResponse, err error) {
+	var open outputs
+	if request.Stdin != "" {
+		if open, err = r.cfg.pipes(request.ContainerID).open(request.Terminal); err != nil {
+			return nil, err
+		}
+		defer open.close() // the log writer has its own
+	}
+	made, err = r.client.TaskService().Create(ctx, request)
+	if err != nil {
+		return nil, fmt.Errorf("failed to create task: %w", errdefs.FromGRPC(err))
+	}
+	if open == nil {
+		return made, nil
+	}
+	if err := r.write(open, c.rec.Spec.LogPath); err != nil {
+		return nil, errors.Join(err, r.abandon(context.WithoutCancel(ctx), request.ContainerID))
+	}
+	return made, nil
+}
+
 func (r *Runtime) taskRequest(ctx context.Context, c *container) (*tasks.CreateTaskRequest, error) {
 	id := c.rec.Spec.ID
 	request := &tasks.CreateTaskRequest{ContainerID: id, Terminal: c.rec.Spec.TTY}
-	if path := c.rec.Spec.LogPath; path != "" {
-		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-			return nil, fmt.Errorf("make the log's directory: %w", err)
-		}
-		uri, err := cio.LogURIGenerator("binary", r.cfg.LogBinary, map[string]string{LogCommand: path})
-		if err != nil {
-			return nil, fmt.Errorf("address of the log writer: %w", err)
-		}
-		request.Stdout, request.Stderr = uri.String(), uri.String()
+	if err := r.streams(&c.rec.Spec, request); err != nil {
+		return nil, err
 	}
 	if c.rootfs == nil {
 		rootfs, err := r.client.SnapshotService(r.snapshotter).Mounts(ctx, id)
@@ -101,6 +119,25 @@ func (r *Runtime) taskRequest(ctx context.Context, c *container) (*tasks.CreateT
 		request.Rootfs = append(request.Rootfs, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
 	return request, nil
+}
+
+// streams says where the container's output goes and where its input comes from.
+func (r *Runtime) streams(spec *runtime.Container, request *tasks.CreateTaskRequest) error {
+	if spec.LogPath == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(spec.LogPath), 0o750); err != nil {
+		return fmt.Errorf("make the log's directory: %w", err)
+	}
+	if spec.OpenStdin {
+		return r.cfg.pipes(spec.ID).fill(request)
+	}
+	uri, err := cio.LogURIGenerator("binary", r.cfg.LogBinary, map[string]string{LogCommand: spec.LogPath})
+	if err != nil {
+		return fmt.Errorf("address of the log writer: %w", err)
+	}
+	request.Stdout, request.Stderr = uri.String(), uri.String()
+	return nil
 }
 
 // abandon kills and deletes a task that no record tells of.

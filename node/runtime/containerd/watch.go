@@ -3,6 +3,7 @@ package containerd
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -68,7 +69,7 @@ func (r *Runtime) ended(c *container, code int, at time.Time) {
 	c.rec.ExitCode, c.rec.FinishedAt, c.rec.OOMKilled = code, at, oom
 	rec := c.rec
 	r.mu.Unlock()
-	err := r.cfg.save(&rec)
+	err := errors.Join(r.cfg.save(&rec), r.closeStdin(c))
 	c.finish()
 	if err == nil {
 		err = r.deleteTask(r.ctx, rec.Spec.ID)

@@ -24,6 +24,10 @@ type Process struct {
 	// Exits ends it by itself at once, with the code Exit.
 	Exits bool
 	Exit  int
+	// Errors is what it writes to standard error, after Output.
+	Errors []string
+	// Echoes writes its input to standard output and ends well when that ends.
+	Echoes bool
 	// Exec is what a program does that is run beside it, nil for nothing, well.
 	Exec func(args []string) Executed
 	// Ignores lists signals that do nothing to it. SIGKILL always works.
@@ -68,6 +72,8 @@ type container struct {
 	process Process
 	status  runtime.Status
 	done    chan struct{}
+	// attached hear what it writes.
+	attached map[*attached]struct{}
 }
 
 // New makes a runtime with the configured images and no containers.
@@ -119,7 +125,7 @@ func (f *Runtime) Create(_ context.Context, spec runtime.Container) error {
 		spec.StopSignal = "SIGTERM"
 	}
 	f.containers[spec.ID] = &container{
-		spec: spec, image: image.ID, done: make(chan struct{}),
+		spec: spec, image: image.ID, done: make(chan struct{}), attached: map[*attached]struct{}{},
 		status: runtime.Status{
 			ID: spec.ID, Name: spec.Name, Image: spec.Image, Labels: maps.Clone(spec.Labels),
 			State: runtime.Created, CreatedAt: f.cfg.Now(), LogPath: spec.LogPath,
@@ -152,6 +158,8 @@ func (f *Runtime) Start(_ context.Context, id string) (int, error) {
 	f.lastPID++
 	pid := f.lastPID
 	c.status.State, c.status.PID, c.status.StartedAt = runtime.Running, pid, f.cfg.Now()
+	c.tell(runtime.Stdout, c.process.Output)
+	c.tell(runtime.Stderr, c.process.Errors)
 	if c.process.Exits {
 		f.end(c, c.process.Exit)
 	}

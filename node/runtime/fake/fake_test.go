@@ -2,6 +2,7 @@ package fake_test
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,6 +40,11 @@ func process(c runtime.Container) fake.Process {
 	case "exit":
 		code, err := strconv.Atoi(c.Args[1])
 		return fake.Process{Exits: true, Exit: code, StartError: err}
+	case "cat":
+		return fake.Process{Echoes: true}
+	case "print":
+		times, err := strconv.Atoi(c.Args[2])
+		return fake.Process{Output: slices.Repeat([]string{c.Args[1]}, times), Errors: []string{c.Args[1]}, Exits: true, StartError: err}
 	case "stubborn":
 		return fake.Process{Output: []string{"ready"}, Ignores: []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}}
 	}

@@ -34,7 +34,7 @@ func TestCopy(t *testing.T) {
 	}
 	at := time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
 	long := strings.Repeat("x", maxText+5)
-	if err := Copy(w, "stderr", strings.NewReader("one\n\n<\"é\">\n"+long+"\nno end"), func() time.Time { return at }); err != nil {
+	if err := Copy(w, nil, Stderr, strings.NewReader("one\n\n<\"é\">\n"+long+"\nno end"), func() time.Time { return at }); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {

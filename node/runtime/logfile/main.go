@@ -1,7 +1,7 @@
 package logfile
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +22,8 @@ const (
 // Main is the whole life of a container's log writer, started by the
 // container's shim with the pipes of the container's output. It ends when both
 // pipes do and exits the process. It outlives the daemon: nothing that happens
-// to the daemon can block the container's output.
+// to the daemon can block the container's output. Who is attached to the container
+// hears the output from here, see Tap.
 func Main(path string) {
 	logging.Run(func(ctx context.Context, config *logging.Config, ready func() error) error {
 		w, err := Open(path, MaxSize, MaxFiles)
@@ -31,17 +32,18 @@ func Main(path string) {
 			// read, so that it neither blocks nor dies of a broken pipe.
 			return errors.Join(err, ready(), drain(config))
 		}
+		tap, err := OpenTap(path) // or nobody can attach, which is no reason not to run
 		if err := ready(); err != nil {
 			return fmt.Errorf("tell the shim that the log is ready: %w", err)
 		}
-		return copyBoth(ctx, w, config)
+		return errors.Join(err, copyBoth(ctx, w, tap, config), tap.Close())
 	})
 }
 
-func copyBoth(ctx context.Context, w *Writer, config *logging.Config) error {
+func copyBoth(ctx context.Context, w *Writer, tap *Tap, config *logging.Config) error {
 	done := make(chan error, 2)
-	go func() { done <- Copy(w, "stdout", config.Stdout, time.Now) }()
-	go func() { done <- Copy(w, "stderr", config.Stderr, time.Now) }()
+	go func() { done <- Copy(w, tap, Stdout, config.Stdout, time.Now) }()
+	go func() { done <- Copy(w, tap, Stderr, config.Stderr, time.Now) }()
 	var (
 		errs []error
 		told = ctx.Done()
@@ -62,26 +64,64 @@ func copyBoth(ctx context.Context, w *Writer, config *logging.Config) error {
 	return errors.Join(append(errs, w.Close())...)
 }
 
-// Copy writes what r gives to w, a line an entry, until r ends. An error of w
-// does not stop the reading; the first one is returned at the end.
-func Copy(w *Writer, stream string, r io.Reader, now func() time.Time) error {
-	lines := bufio.NewReaderSize(r, maxText)
-	var failed error
+// names are what the log calls the streams.
+var names = map[byte]string{Stdout: "stdout", Stderr: "stderr"}
+
+// Copy gives what r gives to the tap at once and to w, a line an entry, until r
+// ends. An error of w does not stop the reading; the first one is returned at the
+// end.
+func Copy(w *Writer, tap *Tap, stream byte, r io.Reader, now func() time.Time) error {
+	lines := &lines{w: w, stream: names[stream], now: now}
+	piece := make([]byte, maxFrame)
 	for {
-		text, err := lines.ReadSlice('\n')
-		if len(text) > 0 {
-			if e := w.Write(Entry{Log: string(text), Stream: stream, Time: now().UTC()}); e != nil && failed == nil {
-				failed = e
-			}
+		n, err := r.Read(piece)
+		if n > 0 {
+			tap.Send(stream, piece[:n])
+			lines.add(piece[:n])
 		}
-		switch {
-		case err == nil || errors.Is(err, bufio.ErrBufferFull):
-		case errors.Is(err, io.EOF):
-			return failed
-		default:
-			return errors.Join(failed, fmt.Errorf("read %s: %w", stream, err))
+		if err == nil {
+			continue
+		}
+		lines.flush()
+		if errors.Is(err, io.EOF) {
+			return lines.failed
+		}
+		return errors.Join(lines.failed, fmt.Errorf("read %s: %w", names[stream], err))
+	}
+}
+
+// lines cuts output into the entries of a log.
+type lines struct {
+	w      *Writer
+	stream string
+	now    func() time.Time
+	held   []byte // the beginning of a line
+	failed error  // the first
+}
+
+func (l *lines) add(p []byte) {
+	for len(p) > 0 {
+		n := min(len(p), maxText-len(l.held))
+		if end := bytes.IndexByte(p[:n], '\n'); end >= 0 {
+			n = end + 1
+		}
+		l.held = append(l.held, p[:n]...)
+		p = p[n:]
+		if len(l.held) == maxText || l.held[len(l.held)-1] == '\n' {
+			l.flush()
 		}
 	}
+}
+
+func (l *lines) flush() {
+	if len(l.held) == 0 {
+		return
+	}
+	err := l.w.Write(Entry{Log: string(l.held), Stream: l.stream, Time: l.now().UTC()})
+	if err != nil && l.failed == nil {
+		l.failed = err
+	}
+	l.held = l.held[:0]
 }
 
 func drain(config *logging.Config) error {

@@ -2,12 +2,15 @@ package runtimetest
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Program is the path of the test program in the suite's image.
@@ -25,7 +28,10 @@ const ready = "ready"
 //	stubborn         as run, but SIGTERM does nothing
 //	exit N           end at once with the code N
 //	print TEXT N     write TEXT N times to standard output and once to standard error, then end
+//	cat              write to standard output what standard input gives, until it ends
+//	terminal         print the size of the terminal whenever a signal tells that it is new
 //	env              print the environment, user and directory, then end
+//	touch PATH       write a file that says here
 //	files PATH…      print files, then end
 //	chatter          print a line every millisecond
 //	eat              take memory until it is killed
@@ -41,10 +47,20 @@ func Main(args []string) int {
 			fmt.Println(args[1])
 		}
 		fmt.Fprintln(os.Stderr, args[1])
+	case "cat":
+		if _, err := io.Copy(os.Stdout, os.Stdin); err != nil {
+			return 1
+		}
+	case "terminal":
+		terminal()
 	case "env":
 		directory, err := os.Getwd()
 		fmt.Printf("uid=%d gid=%d wd=%s %v\n", os.Getuid(), os.Getgid(), directory, err)
 		fmt.Println(strings.Join(os.Environ(), "\n"))
+	case "touch":
+		if err := os.WriteFile(args[1], []byte("here"), 0o644); err != nil {
+			return 1
+		}
 	case "files":
 		for _, path := range args[1:] {
 			raw, err := os.ReadFile(path)
@@ -70,6 +86,16 @@ func Main(args []string) int {
 		return 2
 	}
 	return 0
+}
+
+func terminal() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGWINCH)
+	for fmt.Println(ready); ; <-c {
+		if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+			fmt.Printf("%dx%d\n", size.Col, size.Row)
+		}
+	}
 }
 
 func forever() {

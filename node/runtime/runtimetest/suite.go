@@ -165,6 +165,8 @@ func Suite(t *testing.T, make func(t *testing.T) runtime.Runtime) {
 		{"life", testLife}, {"exit code", testExitCode}, {"stop", testStop}, {"stubborn", testStubborn},
 		{"kill", testKill}, {"refusals", testRefusals}, {"remove running", testRemoveRunning},
 		{"remove while waiting", testRemoveWhileWaiting}, {"image in use", testImageInUse}, {"list", testList},
+		{"attach", testAttach}, {"attach before start", testAttachBeforeStart}, {"attach late", testAttachLate},
+		{"attach refusals", testAttachRefusals}, {"attach and remove", testAttachAndRemove}, {"renew", testRenew},
 		{"exec", testExec}, {"exec hangs", testExecHangs}, {"exec refusals", testExecRefusals}, {"exec outlives nothing", testExecEnds},
 	} {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) { test.run(&Case{T: t, Runtime: r}) })
