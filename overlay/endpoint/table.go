@@ -266,6 +266,17 @@ func (t *Table) Forget(owner string) {
 	t.bump()
 }
 
+// Epoch is the incarnation that an owner's known records are of, 0 for an owner
+// that is not known.
+func (t *Table) Epoch(owner string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if o := t.owners[owner]; o != nil {
+		return o.epoch
+	}
+	return 0
+}
+
 // Owners are the ids of all owners known, sorted.
 func (t *Table) Owners() []string {
 	t.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,10 @@ type Gossip struct {
 	known map[string]string
 	// alive are the members that answered when last looked, by node.
 	alive map[string]string
+	// down are those that the table was last told are down.
+	down []string
+	// epochs are the incarnations that they gossip with.
+	epochs map[string]uint64
 	// greet are the members to be synchronised with because they appeared.
 	greet map[string]struct{}
 	// urgent are owners to pull without waiting for a late delta.
@@ -174,7 +179,7 @@ func (g *Gossip) serfConfig() *serf.Config {
 
 	conf := serf.DefaultConfig()
 	conf.NodeName = g.cfg.NodeID
-	conf.Tags = map[string]string{"name": g.cfg.Name}
+	conf.Tags = map[string]string{nameTag: g.cfg.Name, epochTag: strconv.FormatUint(g.table.At().Epoch, 10)}
 	conf.MemberlistConfig = ml
 	conf.EventCh = g.events
 	conf.Logger = ml.Logger

@@ -101,8 +101,12 @@ func TestCrashIsNoticedAndRestartVoidsTheOldRecords(t *testing.T) {
 		t.Error("the table is not compared with any other")
 	}
 	eventually(t, 10*time.Second, "back among the members", func() bool { return c.nodes[0].sees("node2") == Alive })
-	if _, ok := c.nodes[0].table.View().Record("node2", "old"); !ok {
-		t.Error("old records are gone before the new ones are open")
+	eventually(t, 10*time.Second, "spoken to again", func() bool { _, ok := c.nodes[0].others()["node2"]; return ok })
+	c.nodes[0].write("meanwhile", "web")
+	eventually(t, 5*time.Second, "some time has gone by", func() bool { _, ok := c.nodes[1].table.View().Record("node0", "meanwhile"); return ok })
+	v := c.nodes[0].table.View()
+	if _, ok := v.Record("node2", "old"); !ok || !v.Down("node2") {
+		t.Errorf("before the new records are open the old ones are there: %v, and rest: %v", ok, v.Down("node2"))
 	}
 	again.table.Open()
 	eventually(t, 5*time.Second, "new records everywhere, old ones nowhere", func() bool {

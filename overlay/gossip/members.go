@@ -34,13 +34,22 @@ type Member struct {
 	// Addr is the gossip address, host:port.
 	Addr  string
 	State MemberState
+	// Epoch is the incarnation that the node began to gossip with.
+	Epoch uint64
 }
+
+// The tags by which a member tells of itself.
+const (
+	nameTag  = "name"
+	epochTag = "epoch"
+)
 
 // Members returns all members known, the own node among them, by node id.
 func (g *Gossip) Members() []Member {
 	var out []Member
 	for _, m := range g.serf.Members() {
-		out = append(out, Member{NodeID: m.Name, Name: m.Tags["name"], Addr: memberAddr(m), State: stateOf(m.Status)})
+		epoch, _ := strconv.ParseUint(m.Tags[epochTag], 10, 64) // 0 without a sensible one
+		out = append(out, Member{NodeID: m.Name, Name: m.Tags[nameTag], Addr: memberAddr(m), State: stateOf(m.Status), Epoch: epoch})
 	}
 	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.NodeID, b.NodeID) })
 	return out
@@ -63,14 +72,21 @@ func stateOf(s serf.MemberStatus) MemberState {
 
 // membersLoop follows the membership outside of Serf's event path.
 func (g *Gossip) membersLoop() {
+	var news <-chan struct{} // of the table, while a member that is back has not told of itself
 	for {
 		select {
 		case <-g.membersKick:
+		case <-news:
 		case <-g.ctx.Done():
 			return
 		}
+		next := g.table.Changed()
 		changed := g.lookAtMembers()
-		if (g.markDown() || changed) && g.cfg.MembersChanged != nil {
+		marked, awaited := g.markDown()
+		if news = nil; awaited {
+			news = next
+		}
+		if (marked || changed) && g.cfg.MembersChanged != nil {
 			g.cfg.MembersChanged()
 		}
 		g.greetNew()
@@ -79,7 +95,7 @@ func (g *Gossip) membersLoop() {
 
 // lookAtMembers renews who is alive and reports whether that is a change.
 func (g *Gossip) lookAtMembers() bool {
-	alive := map[string]string{}
+	alive, epochs := map[string]string{}, map[string]uint64{}
 	members := g.Members()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -88,11 +104,12 @@ func (g *Gossip) lookAtMembers() bool {
 			continue
 		}
 		if m.State == Alive {
-			alive[m.NodeID] = m.Addr
+			alive[m.NodeID], epochs[m.NodeID] = m.Addr, m.Epoch
 		}
 		g.known[m.NodeID] = m.Addr
 		delete(g.unmet, m.NodeID)
 	}
+	g.epochs = epochs
 	if maps.Equal(alive, g.alive) {
 		return false
 	}
@@ -101,17 +118,24 @@ func (g *Gossip) lookAtMembers() bool {
 }
 
 // markDown tells the table which owners, and which members seen once, are not
-// live members, apart from those of an earlier run that nobody has met yet.
-func (g *Gossip) markDown() bool {
+// live members, apart from those of an earlier run that nobody has met yet. One
+// that was down and is back with a new incarnation stays down until its records
+// are of that one: what it had before may be gone. awaited says that there is one.
+func (g *Gossip) markDown() (changed, awaited bool) {
 	owners := g.table.Owners()
 	g.mu.Lock()
 	owners = slices.AppendSeq(owners, maps.Keys(g.known))
 	down := slices.DeleteFunc(owners, func(id string) bool {
-		_, ok := g.alive[id]
-		return ok || id == g.cfg.NodeID || g.unmet[id]
+		_, alive := g.alive[id]
+		if alive && slices.Contains(g.down, id) && g.table.Epoch(id) < g.epochs[id] {
+			awaited = true
+			return false
+		}
+		return alive || id == g.cfg.NodeID || g.unmet[id]
 	})
+	g.down = down
 	g.mu.Unlock()
-	return g.table.SetDown(down...)
+	return g.table.SetDown(down...), awaited
 }
 
 // meetLoop ends the time that owners of an earlier run have to be met.
