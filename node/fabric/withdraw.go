@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"shoal/dataplane/lb"
 )
+
+// withdrawalsMax bounds the balancers that are changed at the same time: who waits
+// for the last of them may meet the dead.
+const withdrawalsMax = 8
 
 // withdraw takes the backends that must get no new connection out of every
 // balancer, before the step does anything else: reading the overlay takes time,
@@ -19,9 +24,11 @@ func (f *Fabric) withdraw(ctx context.Context, wish []lb.Desired) error {
 	for _, d := range wish {
 		wanted[d.Namespace] = d
 	}
-	var errs []error
 	reductions := reduced{}
 	balancers := slices.Clone(f.last.Balancers) // readers of an earlier wish have the old one
+	errs := make([]error, len(balancers))
+	var applying sync.WaitGroup
+	slots := make(chan struct{}, withdrawalsMax)
 	for i, old := range balancers {
 		d, stays := wanted[old.Namespace]
 		if !stays {
@@ -32,12 +39,17 @@ func (f *Fabric) withdraw(ctx context.Context, wish []lb.Desired) error {
 			continue
 		}
 		old.Services, f.moved = services, true
-		if _, err := f.cfg.Balancer.Apply(ctx, old); err != nil {
-			errs = append(errs, in(fmt.Errorf("balancer in %s: %w", place(old.Namespace), err), old.Namespace))
-			continue
-		}
-		balancers[i] = old
+		slots <- struct{}{}
+		applying.Go(func() {
+			defer func() { <-slots }()
+			if _, err := f.cfg.Balancer.Apply(ctx, old); err != nil {
+				errs[i] = in(fmt.Errorf("balancer in %s: %w", place(old.Namespace), err), old.Namespace)
+				return
+			}
+			balancers[i] = old
+		})
 	}
+	applying.Wait()
 	f.last.Balancers = balancers
 	return errors.Join(errs...)
 }
