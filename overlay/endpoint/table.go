@@ -266,15 +266,14 @@ func (t *Table) Forget(owner string) {
 	t.bump()
 }
 
-// Epoch is the incarnation that an owner's known records are of, 0 for an owner
-// that is not known.
-func (t *Table) Epoch(owner string) uint64 {
+// Shows says whether views show what an owner wrote in its newest epoch, and that
+// is the one given or a later one. They go on showing older writes until the first
+// of the new epoch is accounted for.
+func (t *Table) Shows(owner string, epoch uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if o := t.owners[owner]; o != nil {
-		return o.epoch
-	}
-	return 0
+	o := t.owners[owner]
+	return o != nil && o.epoch >= epoch && o.done > 0
 }
 
 // Owners are the ids of all owners known, sorted.

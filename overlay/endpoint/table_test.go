@@ -178,6 +178,28 @@ func TestANewEpochVoidsTheOldOne(t *testing.T) {
 	}
 }
 
+// TestOldRecordsAreKnownToBeOld: a later write of the new epoch does not make views
+// show the new one.
+func TestOldRecordsAreKnownToBeOld(t *testing.T) {
+	b := New("b", 1)
+	a := New("a", 1)
+	a.Set("t1", val("web"))
+	exchange(a, b)
+	a = New("a", 2)
+	first, second := a.Set("t2", val("web")), a.Set("t3", val("web"))
+	if b.Shows("c", 1) || !b.Shows("a", 1) || b.Shows("a", 2) {
+		t.Error("before anything of the new epoch is heard")
+	}
+	b.Merge([]Record{second})
+	if got := keys(b.View().Owner("a")); b.Shows("a", 2) || !slices.Equal(got, []string{"a/t1"}) {
+		t.Errorf("beyond a gap: shows %v, the new epoch: %v", got, b.Shows("a", 2))
+	}
+	b.Merge([]Record{first})
+	if !b.Shows("a", 2) || b.Shows("a", 3) {
+		t.Error("the new epoch is not shown")
+	}
+}
+
 func TestOpeningWithNothingVoidsTheOldRecords(t *testing.T) {
 	a, b := New("a", 1), New("b", 1)
 	a.Set("t1", val("web"))

@@ -127,7 +127,7 @@ func (g *Gossip) markDown() (changed, awaited bool) {
 	owners = slices.AppendSeq(owners, maps.Keys(g.known))
 	down := slices.DeleteFunc(owners, func(id string) bool {
 		_, alive := g.alive[id]
-		if alive && slices.Contains(g.down, id) && g.table.Epoch(id) < g.epochs[id] {
+		if alive && slices.Contains(g.down, id) && !g.table.Shows(id, g.epochs[id]) {
 			awaited = true
 			return false
 		}
