@@ -164,7 +164,7 @@ func (t *toll) settle(taken []load.Sample) (unexplained int) {
 	for _, d := range t.deaths {
 		latest := map[string]time.Duration{}
 		for _, s := range taken {
-			if !d.covers(s) {
+			if !d.covers(s) || t.another(d, s) {
 				continue
 			}
 			requests++
@@ -197,6 +197,13 @@ func (t *toll) settle(taken []load.Sample) (unexplained int) {
 		fmt.Printf("  %-24s %s\n", route, distribution(last[route]))
 	}
 	return unexplained
+}
+
+// another says that a failed request which the death does not explain is another
+// one's: the next task may be killed while it is still under way.
+func (t *toll) another(d death, s load.Sample) bool {
+	explains := func(d death) bool { _, excused := d.explain(s, t.late); return d.covers(s) && excused }
+	return s.Failed != "" && !explains(d) && slices.ContainsFunc(t.deaths, explains)
 }
 
 // covers: the request belongs to the death's time.

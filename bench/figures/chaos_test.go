@@ -29,6 +29,10 @@ func TestSettleExplains(t *testing.T) {
 	if n := toll.settle(append(taken, lost("through h1", 2500*ms, 2510*ms))); n != 1 {
 		t.Errorf("%d unexplained, one began long after the death", n)
 	}
+	toll.deaths = append(toll.deaths, death{at: zero.Add(2505 * ms), until: zero.Add(5 * time.Second)})
+	if n := toll.settle(append(taken, lost("through h1", 2500*ms, 2510*ms))); n != 0 {
+		t.Errorf("%d unexplained, the next death explains it", n)
+	}
 	stray := lost("through h1", 500*ms, 510*ms)
 	if out := outsideAll(append(taken, stray), deaths); len(out) != 1 || out[0] != stray {
 		t.Errorf("at no death's time failed %v", out)
