@@ -62,8 +62,15 @@ func appendStrings(b []byte, ss []string) []byte {
 	return b
 }
 
+// hidesClients is set beside the state in a value's first byte.
+const hidesClients = 1 << 7
+
 func appendValue(b []byte, v Value) []byte {
-	b = append(b, byte(v.State))
+	first := byte(v.State)
+	if v.HidesClients {
+		first |= hidesClients
+	}
+	b = append(b, first)
 	for _, s := range [...]string{v.ServiceID, v.ServiceName, v.TaskName, v.Hostname} {
 		b = appendString(b, s)
 	}

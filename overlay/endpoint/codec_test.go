@@ -29,9 +29,10 @@ var (
 		}
 		if !r.Deleted {
 			r.Value = Value{
-				State: rapid.SampledFrom([]State{Ready, Draining}).Draw(t, "state"), ServiceID: drawText.Draw(t, "service"), ServiceName: drawText.Draw(t, "servicename"),
+				State: rapid.SampledFrom([]State{Ready, Draining, Starting}).Draw(t, "state"), ServiceID: drawText.Draw(t, "service"), ServiceName: drawText.Draw(t, "servicename"),
 				TaskName: drawText.Draw(t, "task"), Slot: rapid.Int().Draw(t, "slot"), ContainerID: drawText.Draw(t, "container"), Hostname: drawText.Draw(t, "hostname"),
 				VTEP: drawAddr.Draw(t, "vtep"), Ports: nilIfEmpty(rapid.SliceOfN(drawPort, 0, 3).Draw(t, "ports")), Attachments: nilIfEmpty(rapid.SliceOfN(drawAttachment, 0, 3).Draw(t, "attachments")),
+				HidesClients: rapid.Bool().Draw(t, "hides"),
 			}
 		}
 		return r
@@ -53,6 +54,41 @@ func TestRecordsSurviveTheWire(t *testing.T) {
 			t.Fatalf("got %+v (%v), want %+v", got, err, want)
 		}
 	})
+}
+
+// TestEveryFieldIsOnTheWire: a field that is new is not forgotten.
+func TestEveryFieldIsOnTheWire(t *testing.T) {
+	v := reflect.New(reflect.TypeFor[Value]()).Elem()
+	fill(v)
+	want := []Record{{Owner: "n1", Key: "k", Epoch: 1, Seq: 1, Value: v.Interface().(Value)}}
+	if got, err := DecodeRecords(AppendRecords(nil, want)); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v (%v), want %+v", got, err, want)
+	}
+}
+
+// fill gives every field a value that is not its zero.
+func fill(v reflect.Value) {
+	switch {
+	case v.Type() == reflect.TypeFor[netip.Addr]():
+		v.Set(reflect.ValueOf(netip.MustParseAddr("10.0.1.5")))
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case v.Kind() == reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case v.Kind() == reflect.String:
+		v.SetString("abc")
+	case v.Kind() == reflect.Bool:
+		v.SetBool(true)
+	case v.CanInt():
+		v.SetInt(1)
+	case v.CanUint():
+		v.SetUint(1)
+	default:
+		panic("no value for a " + v.Type().String())
+	}
 }
 
 func TestSetsAndDigestsSurviveTheWire(t *testing.T) {

@@ -141,7 +141,8 @@ func (d *decoder) body(owner string, epoch uint64) Record {
 }
 
 func (d *decoder) value() Value {
-	v := Value{State: State(d.byte())}
+	first := d.byte()
+	v := Value{State: State(first &^ hidesClients), HidesClients: first&hidesClients != 0}
 	if v.State > Starting {
 		d.fail("state")
 	}
