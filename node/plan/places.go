@@ -31,6 +31,9 @@ func (c *compiler) index(records []endpoint.Record) {
 	slices.SortFunc(sorted, compareRecords)
 	holders := c.holders(sorted)
 	for i, r := range sorted {
+		if c.stranger(r.Owner) {
+			continue
+		}
 		for _, a := range r.Value.Attachments {
 			held := slices.ContainsFunc(a.Addrs, func(addr netip.Addr) bool { return holders[seat{a.NetworkID, addr}] == i })
 			if !held {
@@ -52,6 +55,12 @@ func (c *compiler) index(records []endpoint.Record) {
 	for _, spots := range c.spots {
 		rest(spots)
 	}
+}
+
+// stranger says that the managers know no such node: they removed it, and it goes
+// on telling of its tasks. Before they have told of any node, nobody is one.
+func (c *compiler) stranger(owner string) bool {
+	return len(c.nodes) > 0 && c.nodes[owner] == nil && owner != c.in.Self.ID
 }
 
 // seat is an address on a network.
@@ -81,6 +90,8 @@ func (c *compiler) holders(records []*endpoint.Record) map[seat]int {
 // trust says how likely a record is the one that an address belongs to now.
 func (c *compiler) trust(r *endpoint.Record) int {
 	switch {
+	case c.stranger(r.Owner):
+		return -1
 	case r.Owner == c.in.Self.ID && r.Value.State != endpoint.Draining:
 		return 4
 	case c.dead[r.Owner]:

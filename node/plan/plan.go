@@ -169,7 +169,7 @@ func newCompiler(in Input) *compiler {
 	slices.SortFunc(c.in.Local, func(a, b Local) int { return cmp.Compare(a.Task.ID, b.Task.ID) })
 	c.hides = in.Self.HidesClients
 	for _, r := range in.Records {
-		c.hides = c.hides || r.Key == endpoint.NodeKey && r.Value.HidesClients && !c.dead[r.Owner]
+		c.hides = c.hides || r.Key == endpoint.NodeKey && r.Value.HidesClients && !c.dead[r.Owner] && !c.stranger(r.Owner)
 	}
 	c.in.Services = sortServices(in.Services)
 	c.index(in.Records)

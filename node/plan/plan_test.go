@@ -106,6 +106,7 @@ func world(records ...endpoint.Record) Input {
 func TestWhoGetsSomethingNew(t *testing.T) {
 	one, two := rec("n1", "t1", "web", 1, "net", "10.0.1.3"), rec("n2", "t2", "web", 2, "net", "10.0.1.4")
 	three := rec("n3", "t3", "web", 3, "net", "10.0.1.5")
+	again := rec("n3", "t4", "web", 4, "net", "10.0.1.4")
 	tests := []struct {
 		name     string
 		records  []endpoint.Record
@@ -113,24 +114,35 @@ func TestWhoGetsSomethingNew(t *testing.T) {
 		down     string
 		balanced []string // with draining marked
 		names    []string // what the service's name spreads over
+		removed  string
 	}{
-		{"all are well", []endpoint.Record{one, two}, "", "", []string{"10.0.1.3", "10.0.1.4"}, []string{"10.0.1.3", "10.0.1.4"}},
-		{"one drains", []endpoint.Record{one, draining(two)}, "", "", []string{"10.0.1.3", "10.0.1.4 draining"}, []string{"10.0.1.3"}},
-		{"silence with others left", []endpoint.Record{two, three}, "n2", "", []string{"10.0.1.5"}, []string{"10.0.1.5"}},
-		{"silence takes no last one", []endpoint.Record{two}, "n2", "", []string{"10.0.1.4"}, []string{"10.0.1.4"}},
+		{"all are well", []endpoint.Record{one, two}, "", "", []string{"10.0.1.3", "10.0.1.4"}, []string{"10.0.1.3", "10.0.1.4"}, ""},
+		{"one drains", []endpoint.Record{one, draining(two)}, "", "", []string{"10.0.1.3", "10.0.1.4 draining"}, []string{"10.0.1.3"}, ""},
+		{"silence with others left", []endpoint.Record{two, three}, "n2", "", []string{"10.0.1.5"}, []string{"10.0.1.5"}, ""},
+		{"silence takes no last one", []endpoint.Record{two}, "n2", "", []string{"10.0.1.4"}, []string{"10.0.1.4"}, ""},
 		{"the rest drains", []endpoint.Record{two, draining(three)}, "n2", "",
-			[]string{"10.0.1.4", "10.0.1.5 draining"}, []string{"10.0.1.4"}},
-		{"the managers gave it up", []endpoint.Record{two}, "n2", "n2", nil, nil},
-		{"down but heard", []endpoint.Record{two, three}, "", "n2", []string{"10.0.1.5"}, []string{"10.0.1.5"}},
-		{"the node hears itself", []endpoint.Record{one, two}, "n1", "", []string{"10.0.1.3", "10.0.1.4"}, []string{"10.0.1.3", "10.0.1.4"}},
-		{"the node knows that it lives", []endpoint.Record{one}, "", "n1", []string{"10.0.1.3"}, []string{"10.0.1.3"}},
-		{"nobody", nil, "", "", nil, nil},
+			[]string{"10.0.1.4", "10.0.1.5 draining"}, []string{"10.0.1.4"}, ""},
+		{"the managers gave it up", []endpoint.Record{two}, "n2", "n2", nil, nil, ""},
+		{"down but heard", []endpoint.Record{two, three}, "", "n2", []string{"10.0.1.5"}, []string{"10.0.1.5"}, ""},
+		{"the node hears itself", []endpoint.Record{one, two}, "n1", "", []string{"10.0.1.3", "10.0.1.4"}, []string{"10.0.1.3", "10.0.1.4"}, ""},
+		{"the node knows that it lives", []endpoint.Record{one}, "", "n1", []string{"10.0.1.3"}, []string{"10.0.1.3"}, ""},
+		{"nobody", nil, "", "", nil, nil, ""},
+		{"a removed node goes on telling", []endpoint.Record{two, three}, "", "", []string{"10.0.1.5"}, []string{"10.0.1.5"}, "n2"},
+		{"the address of a removed node's task is given again", []endpoint.Record{two, again}, "", "", []string{"10.0.1.4"}, []string{"10.0.1.4"}, "n2"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			in := world(tt.records...)
 			in.Silent = map[string]bool{tt.silent: true}
-			in.Nodes = []*api.Node{nodeIn(tt.down, swarm.NodeStateDown)}
+			for _, id := range []string{"n1", "n2", "n3"} {
+				switch id {
+				case tt.removed:
+				case tt.down:
+					in.Nodes = append(in.Nodes, nodeIn(id, swarm.NodeStateDown))
+				default:
+					in.Nodes = append(in.Nodes, nodeIn(id, swarm.NodeStateReady))
+				}
+			}
 			out := Compile(in)
 			var balanced []string
 			for _, b := range out.Balancers[0].Services[0].Backends {
