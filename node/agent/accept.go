@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,15 +21,15 @@ func (w *worker) awaitAccept(ctx context.Context, t *api.Task) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, policy.ReadyTimeout)
 	defer cancel()
-	ports := w.listenPorts(t)
+	ports, all := w.listenPorts(t)
 	began, told := w.a.cfg.Now(), false
 	for wait := acceptPollMin; len(ports) > 0 && ctx.Err() == nil; wait = min(2*wait, acceptPollMax) {
-		if w.a.cfg.Network.Accepts(ctx, t, ports) {
+		if w.accepts(ctx, t, ports, all) {
 			return
 		}
 		if !told && w.a.cfg.Now().Sub(began) >= acceptUntold {
 			told = true
-			w.say(waitsFor(ports))
+			w.say(waitsFor(ports, all))
 		}
 		pause(ctx, wait)
 	}
@@ -39,16 +40,16 @@ func (w *worker) awaitAccept(ctx context.Context, t *api.Task) {
 const acceptUntold = time.Second
 
 // waitsFor are the words for a task that does not listen yet.
-func waitsFor(ports []uint16) string {
+func waitsFor(ports []uint16, all bool) string {
 	words := make([]string, len(ports))
 	for i, port := range ports {
 		words[i] = fmt.Sprintf("%d/tcp", port)
 	}
-	verb := "accepts"
-	if len(ports) > 1 {
-		verb = "accept"
+	join, verb := " or ", "accepts"
+	if all && len(ports) > 1 {
+		join, verb = " and ", "accept"
 	}
-	return fmt.Sprintf("takes no requests yet: waits until %s %s connections", strings.Join(words, " and "), verb)
+	return fmt.Sprintf("takes no requests yet: waits until %s %s connections", strings.Join(words, join), verb)
 }
 
 // say records why the task is not further, for whoever asks the API.
@@ -60,17 +61,26 @@ func (w *worker) say(reason string) {
 	})
 }
 
-// listenPorts are the TCP ports a task is expected to listen on: those it
-// publishes, or else those that its image exposes.
-func (w *worker) listenPorts(t *api.Task) []uint16 {
-	var out []uint16
+// accepts says whether the task accepts connections, on all of the ports or on one
+// of them.
+func (w *worker) accepts(ctx context.Context, t *api.Task, ports []uint16, all bool) bool {
+	if all {
+		return w.a.cfg.Network.Accepts(ctx, t, ports)
+	}
+	return slices.ContainsFunc(ports, func(port uint16) bool { return w.a.cfg.Network.Accepts(ctx, t, []uint16{port}) })
+}
+
+// listenPorts are the TCP ports a task is expected to listen on: all those that it
+// publishes, or else one of those that its image exposes, which may name more than
+// its program opens.
+func (w *worker) listenPorts(t *api.Task) (ports []uint16, all bool) {
 	for _, p := range t.Ports {
 		if p.Protocol == "tcp" && p.TargetPort != 0 {
-			out = append(out, uint16(p.TargetPort))
+			ports = append(ports, uint16(p.TargetPort))
 		}
 	}
 	if len(t.Ports) == 0 {
-		return w.local.Exposed
+		return w.local.Exposed, false
 	}
-	return out
+	return ports, true
 }

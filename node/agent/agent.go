@@ -36,7 +36,7 @@ type Network interface {
 	// Detach takes the namespace away.
 	Detach(ctx context.Context, taskID string) error
 	// Accepts says whether something in the task's namespace accepts TCP
-	// connections on one of the ports; no ports means yes.
+	// connections on all of the ports; no ports means yes.
 	Accepts(ctx context.Context, task *api.Task, ports []uint16) bool
 }
 

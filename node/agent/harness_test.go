@@ -50,6 +50,7 @@ type network struct {
 	attached map[string]bool
 	live     map[string]bool
 	deaf     map[string]bool // tasks that accept no connection
+	closed   []uint16        // ports at which no task does
 	asked    []uint16        // the ports that were tried last
 	refuse   error           // what Attach says
 	stuck    int             // so many times Detach fails
@@ -112,7 +113,7 @@ func (n *network) Accepts(_ context.Context, t *api.Task, ports []uint16) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.asked = ports
-	return n.attached[t.ID] && !n.deaf[t.ID]
+	return n.attached[t.ID] && !n.deaf[t.ID] && !slices.ContainsFunc(ports, func(p uint16) bool { return slices.Contains(n.closed, p) })
 }
 
 func (n *network) set(change func(*network)) {
@@ -287,6 +288,7 @@ func newNode(t *testing.T) *node {
 		},
 	})}
 	n.runtime.AddImage("exposed", "80/tcp")
+	n.runtime.AddImage("exposes-two", "80/tcp", "443/tcp")
 	n.boot()
 	t.Cleanup(func() { n.halt() })
 	return n

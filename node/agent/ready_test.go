@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
 	"shoal/overlay/endpoint"
@@ -147,6 +149,40 @@ func TestExposedPort(t *testing.T) {
 	}
 	n.network.set(func(w *network) { w.deaf["t1"] = false })
 	n.untilState("t1", running)
+}
+
+// TestOneOfTheExposedPorts: an image may expose ports that its program opens only
+// when it is told to; what is published is waited for.
+func TestOneOfTheExposedPorts(t *testing.T) {
+	n := newNode(t)
+	n.network.set(func(w *network) { w.closed = []uint16{443} })
+	web := task("t1", "exposes-two", running)
+	web.Ports = nil
+	n.assign(true, web)
+	n.untilState("t1", running)
+	both := task("t2", "exposes-two", running)
+	both.Ports = append(both.Ports, swarm.PortConfig{Protocol: "tcp", TargetPort: 443, PublishedPort: 8443})
+	n.assign(false, both)
+	n.until("the reason is told", func() bool {
+		s, _ := n.agent.Status("t2")
+		return s.State == "starting" && s.Err == "takes no requests yet: waits until 80/tcp and 443/tcp accept connections"
+	})
+}
+
+// TestRestartWithATaskThatIsNotHealthyYet: what takes no part yet holds nothing up:
+// until all is restored the node tells the others nothing.
+func TestRestartWithATaskThatIsNotHealthyYet(t *testing.T) {
+	n := newNode(t)
+	n.network.set(func(w *network) { w.deaf["t1"] = true })
+	n.assign(true, task("t1", "web", running))
+	n.until("the process started", func() bool { s, _ := n.agent.Status("t1"); return s.ContainerStatus != nil })
+	n.restart()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	n.agent.Restored(ctx)
+	if ctx.Err() != nil {
+		t.Error("a task that does not listen yet keeps the node from being restored")
+	}
 }
 
 // TestWaitingIsTold: why a task takes no requests yet is a reason for people, until

@@ -160,13 +160,13 @@ func (w *worker) watch(ctx context.Context, t *api.Task) {
 		case <-ready:
 			ready = nil
 			if !w.unwanted() {
-				w.serve(t)
+				w.serve(ctx, t)
 			}
 		case s := <-health:
 			switch {
 			case w.unwanted():
 			case s == container.Healthy:
-				w.serve(t)
+				w.serve(ctx, t)
 			case s == container.Unhealthy:
 				cancel()
 				w.endUnhealthy(ctx, t)
@@ -260,14 +260,28 @@ type exit struct {
 	err    error
 }
 
-// serve puts the task into names and balancers.
-func (w *worker) serve(t *api.Task) {
+// serve puts the task into names and balancers. It counts as running once every
+// node that lives has followed: another task may be stopped because of it.
+func (w *worker) serve(ctx context.Context, t *api.Task) {
 	w.a.cfg.Network.SetLive(w.id, true)
 	w.publish(t, endpoint.Ready)
 	w.settled()
-	if w.status().State != swarm.TaskStateRunning {
-		w.advance(swarm.TaskStateRunning, "started")
+	if w.status().State == swarm.TaskStateRunning {
+		return
 	}
+	if missing := w.confirmed(ctx); len(missing) > 0 && ctx.Err() == nil {
+		w.a.cfg.Logger.Warn("a task counts as running although not every node confirmed that it knows it",
+			"task", w.id, "silent", missing)
+	}
+	w.advance(swarm.TaskStateRunning, "started")
+}
+
+// confirmed waits until every node that lives has applied what was published last,
+// and names those that have not in time.
+func (w *worker) confirmed(ctx context.Context) (missing []string) {
+	ctx, cancel := context.WithTimeout(ctx, w.a.cfg.patience(settleTimeout))
+	defer cancel()
+	return w.a.cfg.Endpoints.Settle(ctx, w.id)
 }
 
 // ended records how a container that nobody stopped came to its end.
@@ -334,9 +348,7 @@ func (w *worker) shutDown(ctx context.Context, t *api.Task) {
 func (w *worker) drain(ctx context.Context, t *api.Task) {
 	w.publish(t, endpoint.Draining)
 	w.settled()
-	ctx, cancel := context.WithTimeout(ctx, w.a.cfg.patience(settleTimeout))
-	defer cancel()
-	if missing := w.a.cfg.Endpoints.Settle(ctx, w.id); len(missing) > 0 {
+	if missing := w.confirmed(ctx); len(missing) > 0 {
 		w.a.cfg.Logger.Warn("a task stops although not every node confirmed that it sends nothing new",
 			"task", w.id, "silent", missing)
 	}

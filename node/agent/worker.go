@@ -24,6 +24,7 @@ type worker struct {
 	a  *Agent
 	id string
 
+	saving  sync.Mutex
 	mu      sync.Mutex
 	task    *api.Task // nil: no longer assigned
 	seen    *api.Task // the last assigned form, kept for cleaning up
@@ -104,8 +105,8 @@ func (w *worker) run(ctx context.Context) {
 		w.fail(swarm.TaskStateFailed, err)
 	}
 	w.sighted()
-	if s := w.status().State; api.Rank(s) < api.Rank(swarm.TaskStateStarting) || api.Terminal(s) {
-		w.settled()
+	if s := w.status().State; api.Rank(s) < api.Rank(swarm.TaskStateRunning) || api.Terminal(s) {
+		w.settled() // what takes no part yet may take long, and holds nothing up
 	}
 	for ctx.Err() == nil {
 		task, _ := w.current()
@@ -241,6 +242,8 @@ func (w *worker) update(change func(*swarm.TaskStatus)) {
 }
 
 func (w *worker) persist() {
+	w.saving.Lock() // one after the other, so that the newest state is what stays
+	defer w.saving.Unlock()
 	w.mu.Lock()
 	raw, err := json.Marshal(w.local)
 	w.mu.Unlock()
