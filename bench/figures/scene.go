@@ -183,7 +183,18 @@ func pid(t swarm.Task) int {
 
 // learnClients waits until n clients run, and remembers their processes.
 func (s *scene) learnClients(ctx context.Context, n int) error {
-	clients, err := s.running(ctx, sceneClient, n)
+	var clients []swarm.Task
+	err := await(ctx, "clients that are really there", func() (err error) {
+		if clients, err = s.running(ctx, sceneClient, n); err != nil {
+			return err
+		}
+		for _, t := range clients { // a host that came back at once has not told yet that its tasks are gone
+			if !netns.Exists(fmt.Sprintf("/proc/%d/ns/net", pid(t))) {
+				return fmt.Errorf("task %s is gone", t.ID)
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
