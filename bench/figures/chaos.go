@@ -52,14 +52,13 @@ func chaos(ctx context.Context, l *lab.Lab, kills, cuts int, seed uint64) error 
 	}
 	end()
 	taken := s.prober.Taken()
-	unexplained := tasks.settle(taken) + hosts.settle(taken)
+	unexplained := slices.Concat(tasks.settle(taken), hosts.settle(taken))
 	other := outsideAll(taken, slices.Concat(tasks.deaths, hosts.deaths))
-	fmt.Printf("all: %d requests; failed at no death's time: %d; unexplained: %d\n", len(taken), len(other), unexplained+len(other))
-	if len(other) > 0 {
-		fmt.Print(load.Details(other, taken[0].Began))
-	}
-	if unexplained+len(other) > 0 {
-		return fmt.Errorf("%d failed requests are unexplained", unexplained+len(other))
+	unexplained = append(unexplained, other...)
+	fmt.Printf("all: %d requests; failed at no death's time: %d; unexplained: %d\n", len(taken), len(other), len(unexplained))
+	if len(unexplained) > 0 {
+		fmt.Print(load.Details(unexplained, taken[0].Began))
+		return fmt.Errorf("%d failed requests are unexplained", len(unexplained))
 	}
 	return nil
 }
@@ -153,10 +152,10 @@ type toll struct {
 }
 
 // settle explains every failed request of the deaths, prints the bill and returns
-// how many it cannot explain.
-func (t *toll) settle(taken []load.Sample) (unexplained int) {
+// those that it cannot explain.
+func (t *toll) settle(taken []load.Sample) (unexplained []load.Sample) {
 	if len(t.deaths) == 0 {
-		return 0
+		return nil
 	}
 	reasons := map[string]int{}
 	last := map[string][]time.Duration{}
@@ -178,7 +177,7 @@ func (t *toll) settle(taken []load.Sample) (unexplained int) {
 			why, excused := d.explain(s, t.late)
 			reasons[why+": "+s.Failed]++
 			if !excused {
-				unexplained++
+				unexplained = append(unexplained, s)
 			}
 			if began := s.Began.Sub(d.at); !slices.Contains(d.off, s.Route) {
 				latest[s.Route] = max(latest[s.Route], began)

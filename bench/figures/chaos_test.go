@@ -23,14 +23,14 @@ func TestSettleExplains(t *testing.T) {
 		{Route: "through h1", Began: zero.Add(1400 * ms), Ended: zero.Add(1410 * ms)},
 	}
 	toll := &toll{name: "task", late: time.Second, deaths: deaths}
-	if n := toll.settle(taken); n != 0 {
+	if n := len(toll.settle(taken)); n != 0 {
 		t.Errorf("%d unexplained, all are explained", n)
 	}
-	if n := toll.settle(append(taken, lost("through h1", 2500*ms, 2510*ms))); n != 1 {
+	if n := len(toll.settle(append(taken, lost("through h1", 2500*ms, 2510*ms)))); n != 1 {
 		t.Errorf("%d unexplained, one began long after the death", n)
 	}
 	toll.deaths = append(toll.deaths, death{at: zero.Add(2505 * ms), until: zero.Add(5 * time.Second)})
-	if n := toll.settle(append(taken, lost("through h1", 2500*ms, 2510*ms))); n != 0 {
+	if n := len(toll.settle(append(taken, lost("through h1", 2500*ms, 2510*ms)))); n != 0 {
 		t.Errorf("%d unexplained, the next death explains it", n)
 	}
 	stray := lost("through h1", 500*ms, 510*ms)
