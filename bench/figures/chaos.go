@@ -105,7 +105,12 @@ func (s *scene) cutHost(ctx context.Context, random *rand.Rand, t *toll, number 
 	if err != nil {
 		return err
 	}
-	d := death{at: time.Now(), off: []string{outside(victim.Name), inside(victim.Name)}}
+	list, err := s.running(ctx, sceneWeb, chaosReplicas)
+	if err != nil {
+		return err
+	}
+	elsewhere := func(t swarm.Task) bool { return names[t.NodeID] != victim.Name }
+	d := death{at: time.Now(), off: []string{outside(victim.Name), inside(victim.Name)}, all: !slices.ContainsFunc(list, elsewhere)}
 	if err := s.l.PowerCut(ctx, victim); err != nil {
 		return err
 	}
@@ -114,7 +119,7 @@ func (s *scene) cutHost(ctx context.Context, random *rand.Rand, t *toll, number 
 			return err
 		}
 	}
-	if err := s.replaced(ctx, func(t swarm.Task) bool { return names[t.NodeID] != victim.Name }); err != nil {
+	if err := s.replaced(ctx, elsewhere); err != nil {
 		return err
 	}
 	took := time.Since(d.at)
@@ -137,11 +142,12 @@ func (s *scene) cutHost(ctx context.Context, random *rand.Rand, t *toll, number 
 	return nil
 }
 
-// death is one kill: when it was, until when its requests were looked at, and
-// which routes began at what died.
+// death is one kill: when it was, until when its requests were looked at, which
+// routes began at what died, and whether all tasks of the service died.
 type death struct {
 	at, until time.Time
 	off       []string
+	all       bool
 }
 
 // toll is what the deaths of one kind cost.
@@ -167,7 +173,7 @@ func (t *toll) settle(taken []load.Sample) (unexplained []load.Sample) {
 				continue
 			}
 			requests++
-			if _, seen := latest[s.Route]; !seen && !slices.Contains(d.off, s.Route) {
+			if _, seen := latest[s.Route]; !seen && !d.all && !slices.Contains(d.off, s.Route) {
 				latest[s.Route] = 0
 			}
 			if s.Failed == "" {
@@ -179,7 +185,7 @@ func (t *toll) settle(taken []load.Sample) (unexplained []load.Sample) {
 			if !excused {
 				unexplained = append(unexplained, s)
 			}
-			if began := s.Began.Sub(d.at); !slices.Contains(d.off, s.Route) {
+			if began := s.Began.Sub(d.at); !d.all && !slices.Contains(d.off, s.Route) {
 				latest[s.Route] = max(latest[s.Route], began)
 			}
 		}
@@ -217,6 +223,8 @@ func (d death) explain(s load.Sample, late time.Duration) (why string, excused b
 		return "asked the host that is off, or from a task on it", true
 	case began <= 0:
 		return "in flight when it died", true
+	case d.all:
+		return "every task of the service was on the host that died", true
 	case began <= late:
 		return "begun before this node had taken the dead out", true
 	default:

@@ -33,6 +33,10 @@ func TestSettleExplains(t *testing.T) {
 	if n := len(toll.settle(append(taken, lost("through h1", 2500*ms, 2510*ms)))); n != 0 {
 		t.Errorf("%d unexplained, the next death explains it", n)
 	}
+	toll.deaths = []death{{at: zero.Add(time.Second), until: zero.Add(4 * time.Second), all: true}}
+	if n := len(toll.settle(append(taken, lost("through h1", 2500*ms, 2510*ms)))); n != 0 {
+		t.Errorf("%d unexplained, nobody was left to answer", n)
+	}
 	stray := lost("through h1", 500*ms, 510*ms)
 	if out := outsideAll(append(taken, stray), deaths); len(out) != 1 || out[0] != stray {
 		t.Errorf("at no death's time failed %v", out)
