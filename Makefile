@@ -57,4 +57,4 @@ bench-vm: setup build ## the same, with fewer rounds, under a kernel that has IP
 	@bench/setup/packages vm
 	@bench/setup/packages bench
 	@mkdir -p .cache/bench
-	bench/vm/run --timeout 1500 --rw .cache/bench -- bin/mesh -title vm -rounds 3 -slice 300ms -services 1000 -patience 5m $(BENCH)
+	bench/vm/run --count --timeout 1500 --rw .cache/bench -- bin/mesh -title vm -rounds 6 -slice 50ms -services 1000 -patience 5m $(BENCH)
