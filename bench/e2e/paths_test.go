@@ -138,6 +138,7 @@ func isolation(w *world) {
 			}
 		}
 	}
+	w.refusedFrom(from, "tcp", "169.254.128.2:8215") // the inner end of the mesh
 	service, err := w.service("apart-web")
 	w.must(err)
 	for _, v := range service.Endpoint.VirtualIPs {

@@ -22,6 +22,7 @@ import (
 
 	"shoal/bench/lab"
 	"shoal/node/netview"
+	"shoal/overlay/netns"
 )
 
 // dataPathLosesLargePackets: a network that carries less than the hosts' interfaces
@@ -233,24 +234,37 @@ func firewall(w *world) {
 	if list := nft("list chain inet shoal_nat user"); strings.Count(list, "drop") != 1 {
 		w.Errorf("the chain of people's rules has become\n%s", list)
 	}
-	w.stranger(h)
+	var d net.Dialer
+	w.intruder(h, "a stranger", "others", netip.AddrPortFrom(h.Address, 4789), d.DialContext)
+	task := w.start("walled-in", 1, published(8223, network.TCP), on("h1"))[0]
+	for _, to := range w.lab.Hosts() {
+		w.intruder(h, "a task", "out of a link of ours", netip.AddrPortFrom(to.Address, 4789), func(ctx context.Context, proto, address string) (net.Conn, error) {
+			return netns.Dial(ctx, fmt.Sprintf("/proc/%d/ns/net", pid(task)), proto, address)
+		})
+	}
 }
 
-// stranger sends VXLAN frames from a machine that is no node.
-func (w *world) stranger(h lab.Host) {
+// intruder sends frames that are no member's, and looks whether the rule on the
+// host drops them.
+func (w *world) intruder(h lab.Host, who, rule string, to netip.AddrPort, dial func(context.Context, string, string) (net.Conn, error)) {
 	w.Helper()
 	dropped := func() string {
 		out, err := h.Command(w.Context(), "nft", "list", "chain", "inet", "shoal_nat", "members").CombinedOutput()
 		w.must(err)
-		return string(out)
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, rule) {
+				return line
+			}
+		}
+		return ""
 	}
 	before := dropped()
-	c, err := net.Dial("udp", netip.AddrPortFrom(h.Address, 4789).String())
+	c, err := dial(w.Context(), "udp", to.String())
 	w.must(err)
 	defer c.Close()
 	_, err = c.Write([]byte("frame"))
 	w.must(err)
-	w.eventually(5*time.Second, "a stranger's frame is dropped", func() error {
+	w.eventually(5*time.Second, who+"'s frame to "+to.String()+" is dropped", func() error {
 		if after := dropped(); after == before || !strings.Contains(after, "4789") {
 			return fmt.Errorf("before %s, after %s", before, after)
 		}

@@ -43,6 +43,9 @@ func (f Forward) String() string {
 // String is the masquerading as people write it.
 func (e Egress) String() string { return fmt.Sprintf("masquerade %s off %s", e.Source, e.Bridge) }
 
+// String is the inner prefix as people write it.
+func (i Inner) String() string { return fmt.Sprintf("inner %s behind %s", i.Prefix, i.Link) }
+
 // String is the redirect as people write it.
 func (r Redirect) String() string {
 	return fmt.Sprintf("redirect %s/%s to %s", r.From, r.Protocol, r.To)

@@ -24,6 +24,10 @@ type Translation struct {
 	// agree on segments that fit the routes both ways. A namespace with such
 	// links keeps people's rules whatever else is translated.
 	Passing []string
+	// Inner are addresses that only the namespace itself and what is behind their
+	// link may send to: what comes in by another link for one of them is dropped
+	// before any port is forwarded. The sources of Masquerade are inner likewise.
+	Inner []Inner
 	// Closed is a link over which the namespace answers alone: nothing of its own
 	// begins there. It is empty where all links are open.
 	Closed string
@@ -35,7 +39,8 @@ type Translation struct {
 }
 
 // Members are those who may send datagrams to a UDP port of the namespace's own
-// addresses; what comes from anyone else is dropped.
+// addresses; what comes from anyone else is dropped, and what comes in by a link of
+// Passing, wherever it is sent to: no datagram of a task may pass for a member's.
 type Members struct {
 	Port  uint16
 	Addrs []netip.Addr
@@ -86,6 +91,12 @@ func (f Forward) TakenAt(a netip.Addr) bool { return !f.At.IsValid() || f.At == 
 type Egress struct {
 	Source netip.Prefix
 	Bridge string
+}
+
+// Inner is a prefix of addresses behind a link of the namespace.
+type Inner struct {
+	Prefix netip.Prefix
+	Link   string
 }
 
 // Redirect is one local destination replaced by another.

@@ -27,6 +27,9 @@ func canonicalTranslation(t lb.Translation) (lb.Translation, error) {
 	if err := canonicalPassing(&t, &out); err != nil {
 		return out, err
 	}
+	if out.Inner, err = canonicalInner(t.Inner); err != nil {
+		return out, err
+	}
 	for i := range out.Forwards {
 		f := &out.Forwards[i]
 		f.Name, f.To, f.At = netfilter.Clip(boundComment + f.Name)[len(boundComment):], netip.AddrPortFrom(f.To.Addr().Unmap(), f.To.Port()), f.At.Unmap()

@@ -88,6 +88,8 @@ func TestTranslationRefusals(t *testing.T) {
 		"no protocol":      {Forwards: []lb.Forward{{Port: 80, To: to}}},
 		"no port":          {Forwards: []lb.Forward{{Protocol: lb.TCP, To: to}}},
 		"no bridge":        {Masquerade: []lb.Egress{{Source: netip.MustParsePrefix("10.0.0.0/8")}}},
+		"no inner link":    {Inner: []lb.Inner{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}},
+		"no inner prefix":  {Inner: []lb.Inner{{Link: "br0"}}},
 		"families mixed":   {Redirects: []lb.Redirect{{Protocol: lb.TCP, From: to, To: netip.MustParseAddrPort("[::1]:80")}}},
 		"redirect twice":   {Redirects: []lb.Redirect{{Protocol: lb.TCP, From: to, To: to}, {Protocol: lb.TCP, From: to, To: to}}},
 		"redirect nowhere": {Redirects: []lb.Redirect{{Protocol: lb.TCP, From: to}}},

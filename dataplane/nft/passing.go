@@ -82,10 +82,21 @@ func clampRule() netfilter.Rule {
 // members adds the chains of a port that is for members. What they send each other
 // is not tracked: it is tunnelled, every flow inside would be an entry of its own
 // at both ends, and nothing ever asks for its state. What strangers send is dropped.
-func members(l *netfilter.Layout, port uint16) {
+//
+// What comes out of a link of ours is dropped first, wherever it goes: on its way
+// to another member it would get our own address, which is a member's, and a task
+// may forge one. That must not depend on the flow's direction: the reply to a
+// datagram that was sent from the members' port would do as well.
+func members(l *netfilter.Layout, port uint16, passing bool) {
 	toPort := []expr.Any{netfilter.LoadPort(netfilter.Reg1),
 		&expr.Cmp{Op: expr.CmpOpEq, Register: netfilter.Reg1, Data: binary.BigEndian.AppendUint16(nil, port)}}
 	in := netfilter.Chain{Name: membersName}
+	if passing {
+		in.Rules = append(in.Rules, netfilter.Rule{Comment: membersComment + strconv.Itoa(int(port)) + ", out of a link of ours", Exprs: netfilter.Join(toPort,
+			[]expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: netfilter.Reg1},
+				&expr.Lookup{SourceRegister: netfilter.Reg1, SetName: passingLinks},
+				&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}})})
+	}
 	for _, f := range []netfilter.Family{netfilter.IPv4, netfilter.IPv6} {
 		l.Sets = append(l.Sets, nftables.Set{Name: membersSet + f.Suffix, KeyType: f.Addr})
 		comment := membersComment + strconv.Itoa(int(port)) + ", IPv" + f.Suffix
@@ -125,8 +136,8 @@ func linkKey(name string) []byte {
 }
 
 // findPassing notes which of the optional parts the table has, so that its layout
-// is known: a link without a name, members without addresses, and whether there
-// is a guard.
+// is known: a link without a name, members without addresses, inner prefixes, and
+// whether there is a guard.
 func findPassing(c *netfilter.Conn, t *lb.Translation) (guard bool, err error) {
 	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
@@ -137,6 +148,9 @@ func findPassing(c *netfilter.Conn, t *lb.Translation) (guard bool, err error) {
 		case ch.Table.Name != NATTable:
 		case ch.Name == guardName:
 			guard = true
+			if err := findInner(c, t); err != nil {
+				return guard, err
+			}
 		case ch.Name == "passing":
 			t.Passing = []string{""}
 		case ch.Name == membersName:

@@ -43,6 +43,7 @@ const egressComment = "egress "
 //	guard       what comes from outside for 127.0.0.0/8 is dropped, since the
 //	            links that forwarded ports lead to must let such addresses in;
 //	            for ::1 the kernel does that by itself;
+//	            so is what comes for inner addresses by a link that is not theirs;
 //	            what comes to a port for members is led to their chain
 //	prerouting  ports of our own addresses, from outside
 //	output      the same from processes of the namespace, and their redirects
@@ -50,8 +51,9 @@ const egressComment = "egress "
 //	apart       nothing comes back onto a masqueraded bridge but forwarded ports
 //	closed      a link over which this namespace answers alone
 //	forward     where links are passed: people's own rules, and segments that fit
-//	members     where a port is for members: what others send to it is dropped,
-//	            and what members send each other is not tracked; untracked likewise
+//	members     where a port is for members: what others send to it is dropped, and
+//	            all that comes for it, to anyone, out of a link of ours;
+//	            what members send each other is not tracked; untracked likewise
 func natLayout(t lb.Translation) netfilter.Layout { return layoutOf(t, guarded(t)) }
 
 // guarded reports whether loopback addresses could come in from outside: not
@@ -59,7 +61,7 @@ func natLayout(t lb.Translation) netfilter.Layout { return layoutOf(t, guarded(t
 // whose every packet would pay for it. A namespace that once had forwarded ports
 // stays guarded as long as anything of its role is left.
 func guarded(t lb.Translation) bool {
-	return len(t.Forwards)+len(t.Masquerade)+len(t.Passing) > 0 || t.Members != nil ||
+	return len(t.Forwards)+len(t.Masquerade)+len(t.Passing)+len(t.Inner) > 0 || t.Members != nil ||
 		slices.ContainsFunc(t.Redirects, func(r lb.Redirect) bool { return !r.To.Addr().IsLoopback() })
 }
 
@@ -79,13 +81,13 @@ func layoutOf(t lb.Translation, guarded bool) netfilter.Layout {
 	out.Rules = append(out.Rules, loopbackRule(t))
 	l.Chains = []netfilter.Chain{pre, out, postrouting(t)}
 	if guarded {
-		l.Chains = append(l.Chains, guardChain(t.Members != nil))
+		l.Chains = append(l.Chains, guardChain(t))
 	}
 	if len(t.Passing) > 0 {
 		passing(&l)
 	}
 	if t.Members != nil {
-		members(&l, t.Members.Port)
+		members(&l, t.Members.Port, len(t.Passing) > 0)
 	}
 	apart(&l, t)
 	if t.Closed != "" {
@@ -95,16 +97,17 @@ func layoutOf(t lb.Translation, guarded bool) netfilter.Layout {
 }
 
 // guardChain asks first what few packets answer to.
-func guardChain(members bool) netfilter.Chain {
+func guardChain(t lb.Translation) netfilter.Chain {
 	f := netfilter.IPv4
 	chain := netfilter.Chain{Name: guardName, Type: nftables.ChainTypeFilter, Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw}
-	if members {
+	if t.Members != nil {
 		chain.Rules = append(chain.Rules, netfilter.Rule{Comment: "to members", Exprs: append(netfilter.Proto(unix.IPPROTO_UDP),
 			&expr.Verdict{Kind: expr.VerdictJump, Chain: membersName})})
 	}
 	chain.Rules = append(chain.Rules, netfilter.Rule{Comment: "loopback is not for outsiders", Exprs: netfilter.Join(
 		f.Is(), f.Within(f.LoadDest(netfilter.Reg1), loopback4),
 		netfilter.Interface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo"), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})})
+	chain.Rules = append(chain.Rules, innerRules(t)...)
 	return chain
 }
 
@@ -253,7 +256,7 @@ func withoutReturn(t lb.Translation) lb.Translation {
 
 // writeNAT replaces the table, or drops it when nothing is wished.
 func writeNAT(c *netfilter.Conn, t lb.Translation) error {
-	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects)+len(t.Passing) == 0 && t.Members == nil && t.Closed == "" {
+	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects)+len(t.Passing)+len(t.Inner) == 0 && t.Members == nil && t.Closed == "" {
 		return c.Clear(peoples)
 	}
 	l := natLayout(t)
@@ -398,7 +401,7 @@ func difference(a, b lb.Translation) int {
 	if a.Closed != b.Closed {
 		n++
 	}
-	return n + differ(a.Forwards, b.Forwards) + differ(a.Masquerade, b.Masquerade) + differ(a.Redirects, b.Redirects) + differPassing(a, b)
+	return n + differ(a.Forwards, b.Forwards) + differ(a.Masquerade, b.Masquerade) + differ(a.Redirects, b.Redirects) + differ(a.Inner, b.Inner) + differPassing(a, b)
 }
 
 func differ[T comparable](a, b []T) int {

@@ -40,6 +40,10 @@ func TestMembersAreThoseThatTheManagersList(t *testing.T) {
 	if links := []string{GatewayBridge, vxlan.BalancerPort("ingress")}; !slices.Equal(got.Passing, links) {
 		t.Errorf("people's rules judge what passes %q, want %q", got.Passing, links)
 	}
+	inner := []lb.Inner{{Prefix: netip.MustParsePrefix("169.254.128.0/30"), Link: vxlan.BalancerPort("ingress")}}
+	if !slices.Equal(got.Inner, inner) {
+		t.Errorf("inner addresses %v, want %v", got.Inner, inner)
+	}
 }
 
 func TestMTUOfANetwork(t *testing.T) {
