@@ -306,10 +306,19 @@ func TestAttach(t *testing.T) {
 	if res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Content-Type") != "application/vnd.docker.multiplexed-stream" {
 		t.Fatalf("answer %s %v", res.Status, res.Header)
 	}
+	// The CLI starts it once the wait has begun, which the answer's header tells.
+	waiting, err := http.Post(h.url+"/containers/box/wait?condition=removed", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiting.Body.Close()
 	waited := make(chan string, 1)
 	go func() {
-		_, answer := h.post("/containers/box/wait?condition=removed", nil)
-		waited <- answer
+		answer, err := io.ReadAll(waiting.Body)
+		if err != nil {
+			answer = []byte(err.Error())
+		}
+		waited <- string(answer)
 	}()
 	if code, answer := h.post("/containers/box/start", nil); code != http.StatusNoContent {
 		t.Fatalf("start: %d %s", code, answer)
