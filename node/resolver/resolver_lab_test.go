@@ -185,6 +185,19 @@ func (l *load) end(t *testing.T, what string) {
 	}
 }
 
+// halted says whether no thread of the process runs on.
+func halted(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range threads {
+		stat, readErr := os.ReadFile(file)
+		_, rest, _ := strings.Cut(string(stat), ") ") // what follows the name begins with the state (proc(5))
+		if err != nil || readErr != nil || !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return len(threads) > 0
+}
+
 func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
 
 // TestLabLife: names are answered while there is no daemon, the next daemon adopts
@@ -254,6 +267,7 @@ func TestLabDeath(t *testing.T) {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil { // so that questions are waiting when it dies
 		t.Fatal(err)
 	}
+	waitUntil(t, "the halt of every thread", func() bool { return halted(pid) })
 	asked := make(chan string, 1)
 	go func() {
 		got, err := ask(path, "udp", port, "web.")
