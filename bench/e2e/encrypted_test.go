@@ -266,16 +266,18 @@ func (l *wire) open(addr netip.Addr) error {
 
 func (l *wire) run() {
 	defer close(l.stopped)
-	buf := make([]byte, 1<<16)
+	buf, flags := make([]byte, 1<<16), 0
 	for {
-		n, _, err := unix.Recvfrom(l.fd, buf, 0)
-		if err != nil {
-			select {
-			case <-l.stop:
-				return
-			default:
-				continue // nothing came for a while
-			}
+		select {
+		case <-l.stop:
+			flags = unix.MSG_DONTWAIT
+		default:
+		}
+		n, _, err := unix.Recvfrom(l.fd, buf, flags)
+		if err != nil && flags != 0 {
+			return
+		} else if err != nil {
+			continue // nothing came for a while
 		}
 		l.seen++
 		if bytes.Contains(buf[:n], sealedMark) {
