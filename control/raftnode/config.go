@@ -53,7 +53,9 @@ const (
 	defaultSnapshotEntries = 10_000
 	defaultSnapshotCheck   = 30 * time.Second
 	// commitNotice is how long an idle leader waits before it tells the others
-	// how far the log is committed: a follower lags that much, up to twice.
+	// how far the log is committed: a follower lags that much, up to twice. Where
+	// the election timeout is longer than the default, so is this, and the talk of
+	// managers that have nothing to do is as much rarer.
 	commitNotice = 25 * time.Millisecond
 	// maxBatch is the most entries that share one write to disk and one message.
 	maxBatch = 256
@@ -97,7 +99,7 @@ func (c Config) raft(log hclogger) *raft.Config {
 	r := raft.DefaultConfig()
 	r.LocalID = raft.ServerID(c.ID)
 	r.HeartbeatTimeout, r.ElectionTimeout, r.LeaderLeaseTimeout = c.Election, c.Election, c.Election
-	r.CommitTimeout = min(commitNotice, c.Election/4)
+	r.CommitTimeout = max(min(commitNotice, c.Election/4), c.Election/(defaultElection/commitNotice))
 	r.MaxAppendEntries, r.BatchApplyCh = maxBatch, true
 	r.SnapshotThreshold, r.TrailingLogs, r.SnapshotInterval = c.SnapshotEntries, c.SnapshotEntries, c.SnapshotCheck
 	r.Logger = log
