@@ -101,18 +101,24 @@ func (x *index) tasks(s Service) {
 	}
 }
 
-// hostnames gives what containers call themselves to those that may be sent to.
+// hostnames gives what containers call themselves to those that may be sent to,
+// and what none of these has to the others.
 func (x *index) hostnames() {
-	shared := map[string][]netip.Addr{}
+	usable, others := map[string][]netip.Addr{}, map[string][]netip.Addr{}
 	for _, s := range x.services {
 		for _, t := range s.Tasks {
-			if name := canonical(t.Hostname); name != "" {
-				shared[name] = append(shared[name], readyAddrs(t)...)
+			shared := usable
+			if t.Draining {
+				shared = others
 			}
+			name := canonical(t.Hostname)
+			shared[name] = append(shared[name], t.Addrs...)
 		}
 	}
-	for name, addrs := range shared {
-		x.own(name, addrs)
+	for _, shared := range []map[string][]netip.Addr{usable, others} {
+		for name, addrs := range shared {
+			x.own(name, addrs)
+		}
 	}
 }
 
@@ -143,16 +149,11 @@ func front(s Service) []netip.Addr {
 func ready(s Service) []netip.Addr {
 	var out []netip.Addr
 	for _, t := range s.Tasks {
-		out = append(out, readyAddrs(t)...)
+		if !t.Draining {
+			out = append(out, t.Addrs...)
+		}
 	}
 	return out
-}
-
-func readyAddrs(t Task) []netip.Addr {
-	if t.Draining {
-		return nil
-	}
-	return t.Addrs
 }
 
 func canonical(name string) string {

@@ -46,7 +46,8 @@ type Task struct {
 	// Hostname is the name that the container has for itself; tasks may share it.
 	Hostname string `json:",omitempty"`
 	Addrs    []netip.Addr
-	// Draining tasks keep their own name and reverse name but are not in
-	// the service's or tasks. answers.
+	// Draining tasks, and those that start, have their own names and reverse name
+	// but are not in the service's or tasks. answers, and give a host name only
+	// where no other task has it.
 	Draining bool `json:",omitempty"`
 }

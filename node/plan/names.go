@@ -35,7 +35,10 @@ func (c *compiler) serviceNames(a attached, networkID string) zone.Service {
 	for _, p := range s.Endpoint.Ports {
 		out.Ports = addPort(out.Ports, zone.Port{Name: p.Name, Protocol: string(p.Protocol), Port: uint16(p.TargetPort)})
 	}
-	for _, r := range c.spots[place{s.ID, networkID}] {
+	// Those that start are found by their own names only, for a group whose members
+	// wait for each other before any of them listens.
+	at := place{s.ID, networkID}
+	for _, r := range slices.Concat(c.spots[at], c.starting[at]) {
 		out.Tasks = append(out.Tasks, zone.Task{
 			Name: r.Value.TaskName, FullName: r.Value.TaskName + "." + r.Key,
 			ContainerID: r.Value.ContainerID, Hostname: r.Value.Hostname, Addrs: r.at.Addrs, Draining: r.rests,

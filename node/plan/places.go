@@ -43,17 +43,27 @@ func (c *compiler) index(records []endpoint.Record) {
 			if r.Owner != c.in.Self.ID {
 				c.remote[a.NetworkID] = append(c.remote[a.NetworkID], s)
 			}
-			if r.Value.ServiceID == "" && r.Value.TaskName != "" && r.Value.State != endpoint.Starting && !c.dead[r.Owner] {
-				c.alone[a.NetworkID] = append(c.alone[a.NetworkID], s)
-			}
-			if r.Value.ServiceID != "" && r.Value.State != endpoint.Starting && !c.dead[r.Owner] {
-				p := place{r.Value.ServiceID, a.NetworkID}
-				c.spots[p] = append(c.spots[p], s)
+			if !c.dead[r.Owner] {
+				c.list(s)
 			}
 		}
 	}
 	for _, spots := range c.spots {
 		rest(spots)
+	}
+}
+
+// list notes a spot under the service, or the container, that it belongs to.
+func (c *compiler) list(s spot) {
+	p := place{s.Value.ServiceID, s.at.NetworkID}
+	switch counts := s.Value.State.Counts(); {
+	case s.Value.ServiceID != "" && counts:
+		c.spots[p] = append(c.spots[p], s)
+	case s.Value.ServiceID != "":
+		s.rests = true
+		c.starting[p] = append(c.starting[p], s)
+	case s.Value.TaskName != "" && counts:
+		c.alone[p.networkID] = append(c.alone[p.networkID], s)
 	}
 }
 

@@ -126,6 +126,7 @@ type compiler struct {
 
 	remote   map[string][]spot // other nodes' records, by network
 	spots    map[place][]spot  // the records of owners that are not dead
+	starting map[place][]spot  // those of tasks that nobody is sent to yet
 	alone    map[string][]spot // the records of containers that are no service's, by network
 	attached map[string][]attached
 	fronts   map[string][]front
@@ -149,7 +150,7 @@ func newCompiler(in Input) *compiler {
 	}
 	c := &compiler{
 		in: in, networks: map[string]*api.Network{}, nodes: map[string]*api.Node{}, policies: map[string]api.Policy{}, dead: map[string]bool{}, remote: map[string][]spot{},
-		spots: map[place][]spot{}, alone: map[string][]spot{}, attached: map[string][]attached{}, fronts: map[string][]front{},
+		spots: map[place][]spot{}, starting: map[place][]spot{}, alone: map[string][]spot{}, attached: map[string][]attached{}, fronts: map[string][]front{},
 		numbers: map[string]uint32{}, blocked: map[string]string{},
 	}
 	for _, n := range in.Networks {

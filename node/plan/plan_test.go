@@ -193,14 +193,15 @@ func TestAddressThatChangedHands(t *testing.T) {
 	}
 }
 
-// TestStartingTask: whom a task asks before it takes part can answer it, and
-// nobody is sent to it.
+// TestStartingTask: whom a task asks before it takes part can answer it, whoever
+// knows its own name finds it, and nobody else is sent to it. A state of a later
+// version counts like that too.
 func TestStartingTask(t *testing.T) {
-	r := rec("n2", "t1", "web", 1, "net", "10.0.1.3")
-	r.Value.State = endpoint.Starting
-	out := Compile(world(r, rec("n2", "t2", "web", 2, "net", "10.0.1.4")))
-	if peers := out.Overlay.Networks[0].Peers; len(peers) != 2 {
-		t.Errorf("peers are %+v, want both tasks", peers)
+	r, next := rec("n2", "t1", "web", 1, "net", "10.0.1.3"), rec("n2", "t0", "web", 2, "net", "10.0.1.5")
+	r.Value.State, next.Value.State = endpoint.Starting, 7
+	out := Compile(world(r, rec("n2", "t2", "web", 2, "net", "10.0.1.4"), next))
+	if peers := out.Overlay.Networks[0].Peers; len(peers) != 3 {
+		t.Errorf("peers are %+v, want all tasks", peers)
 	}
 	for _, b := range out.Balancers {
 		for _, s := range b.Services {
@@ -209,9 +210,10 @@ func TestStartingTask(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range out.Zone.Networks[0].Services {
-		if s.Name == "web" && (len(s.Tasks) != 1 || s.Tasks[0].Name != "web.2") {
-			t.Errorf("names of %+v", s.Tasks)
+	names := zone.Build(out.Zone)
+	for name, want := range map[string]string{"tasks.web": "[10.0.1.4]", "web.1": "[10.0.1.3]", "web.2": "[10.0.1.4]", "web.2.t0": "[10.0.1.5]", "host-t1": "[10.0.1.3]"} {
+		if got, _ := names.Addrs([]string{"net"}, name); fmt.Sprint(got) != want {
+			t.Errorf("%s is %v, want %s", name, got, want)
 		}
 	}
 }

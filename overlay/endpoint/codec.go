@@ -14,6 +14,10 @@ import (
 // The encoding is made for gossip packets: numbers are varints, texts carry their
 // length, addresses and hexadecimal ids are packed. It is canonical, so equal
 // records have equal encodings on every node and hashes of them can be compared.
+//
+// Nodes of several versions share one table while a cluster is upgraded. A value
+// carries its length, and may grow at its end: a version that does not know what
+// stands there keeps it and hands it on, so its hashes are those of the owner.
 
 // textMax bounds one text in bytes.
 const textMax = 1 << 16
@@ -91,7 +95,7 @@ func appendValue(b []byte, v Value) []byte {
 		}
 		b = appendStrings(b, a.Aliases)
 	}
-	return b
+	return append(b, v.Later...)
 }
 
 // appendBody writes a record without owner and epoch.
@@ -101,7 +105,8 @@ func appendBody(b []byte, r Record) []byte {
 	if r.Deleted {
 		return append(b, 1)
 	}
-	return appendValue(append(b, 0), r.Value)
+	value := appendValue(nil, r.Value)
+	return append(binary.AppendUvarint(append(b, 0), uint64(len(value))), value...)
 }
 
 func appendRecord(b []byte, r Record) []byte {
@@ -241,6 +246,7 @@ func DecodeWants(b []byte) ([]Want, []byte, error) {
 func cloneValue(v Value) Value {
 	v.Ports = slices.Clone(v.Ports)
 	v.Attachments = slices.Clone(v.Attachments)
+	v.Later = slices.Clone(v.Later)
 	v.VTEP = v.VTEP.WithZone("")
 	for i := range v.Attachments {
 		v.Attachments[i].Addrs = slices.Clone(v.Attachments[i].Addrs)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -29,10 +30,10 @@ var (
 		}
 		if !r.Deleted {
 			r.Value = Value{
-				State: rapid.SampledFrom([]State{Ready, Draining, Starting}).Draw(t, "state"), ServiceID: drawText.Draw(t, "service"), ServiceName: drawText.Draw(t, "servicename"),
+				State: rapid.SampledFrom([]State{Ready, Draining, Starting, 99}).Draw(t, "state"), ServiceID: drawText.Draw(t, "service"), ServiceName: drawText.Draw(t, "servicename"),
 				TaskName: drawText.Draw(t, "task"), Slot: rapid.Int().Draw(t, "slot"), ContainerID: drawText.Draw(t, "container"), Hostname: drawText.Draw(t, "hostname"),
 				VTEP: drawAddr.Draw(t, "vtep"), Ports: nilIfEmpty(rapid.SliceOfN(drawPort, 0, 3).Draw(t, "ports")), Attachments: nilIfEmpty(rapid.SliceOfN(drawAttachment, 0, 3).Draw(t, "attachments")),
-				HidesClients: rapid.Bool().Draw(t, "hides"),
+				HidesClients: rapid.Bool().Draw(t, "hides"), Later: nilIfEmpty(rapid.SliceOfN(rapid.Byte(), 0, 4).Draw(t, "later")),
 			}
 		}
 		return r
@@ -88,6 +89,36 @@ func fill(v reflect.Value) {
 		v.SetUint(1)
 	default:
 		panic("no value for a " + v.Type().String())
+	}
+}
+
+// TestALaterVersionIsHandedOn: what a later version says beyond what this one
+// understands reaches a third node as it was, and no table differs for it.
+func TestALaterVersionIsHandedOn(t *testing.T) {
+	later, old, third := New("a", 1), New("b", 1), New("c", 1)
+	v := val("web", "n1")
+	v.State, v.Later = 7, []byte("colour: blue")
+	later.Set("t", v)
+	old.Merge(later.View().All())
+	got := old.View().Owner("a")
+	if len(got) != 1 || got[0].Value.State.Counts() || got[0].Value.ServiceName != v.ServiceName {
+		t.Fatalf("the older version has %+v", got)
+	}
+	sets, _ := old.SetsFor(old.Lacking(third.Digest(), true), 1<<20)
+	for _, s := range sets {
+		s, _, err := DecodeSet(AppendSet(nil, s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		third.MergeSets([]Set{s})
+	}
+	if got := third.View().Owner("a"); !reflect.DeepEqual(got, later.View().Owner("a")) {
+		t.Errorf("the third node has %+v", got)
+	}
+	for _, e := range third.Digest() {
+		if e.Owner == "a" && !slices.Contains(later.Digest(), e) {
+			t.Errorf("the third node's digest of it differs: %+v", e)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // decoder reads from the front of b. After the first error it returns zero values.
@@ -131,7 +132,7 @@ func (d *decoder) body(owner string, epoch uint64) Record {
 	r := Record{Owner: owner, Epoch: epoch, Seq: d.uint(), Key: d.text()}
 	switch d.byte() {
 	case 0:
-		r.Value = d.value()
+		r.Value = d.sized()
 	case 1:
 		r.Deleted = true
 	default:
@@ -140,12 +141,23 @@ func (d *decoder) body(owner string, epoch uint64) Record {
 	return r
 }
 
+// sized reads a value and keeps what a later version wrote behind it.
+func (d *decoder) sized() Value {
+	size := d.count(1)
+	in := decoder{b: slices.Clone(d.bytes(size)), err: d.err}
+	v := in.value()
+	if in.err != nil {
+		d.b, d.err = nil, in.err
+	}
+	if len(in.b) > 0 {
+		v.Later = in.b
+	}
+	return v
+}
+
 func (d *decoder) value() Value {
 	first := d.byte()
 	v := Value{State: State(first &^ hidesClients), HidesClients: first&hidesClients != 0}
-	if v.State > Starting {
-		d.fail("state")
-	}
 	v.ServiceID, v.ServiceName, v.TaskName, v.Hostname = d.text(), d.text(), d.text(), d.text()
 	v.ContainerID = d.packed()
 	v.Slot = int(d.int())

@@ -11,7 +11,7 @@ import (
 
 // memoryHeader begins what Remember reads. Its number changes with the encoding of
 // records.
-const memoryHeader = "shoal endpoints 1\n"
+const memoryHeader = "shoal endpoints 2\n"
 
 var errMemory = errors.New("not a table's memory, or damaged")
 

@@ -15,7 +15,8 @@ import (
 // State says what others may send to an endpoint.
 type State uint8
 
-// The states of an endpoint.
+// The states of an endpoint. One that a later version wrote is kept as it is, and
+// treated like Starting.
 const (
 	// Ready endpoints take new connections and appear in names.
 	Ready State = iota
@@ -25,6 +26,10 @@ const (
 	// ask can answer, and nobody is sent to them yet.
 	Starting
 )
+
+// Counts reports whether an endpoint takes part in its service: it takes, or has
+// taken, connections.
+func (s State) Counts() bool { return s == Ready || s == Draining }
 
 // String is the state as people read it.
 func (s State) String() string {
@@ -76,6 +81,8 @@ type Value struct {
 	// replies back to the node that a client of a published port entered by, so
 	// that everyone must hide clients behind the entry node's address.
 	HidesClients bool `json:",omitempty"`
+	// Later is what a later version of Shoal says beyond this, in its encoding.
+	Later []byte `json:",omitempty"`
 }
 
 // Port is one port of an endpoint.
