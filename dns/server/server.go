@@ -19,8 +19,9 @@ import (
 // Limits of the server.
 const (
 	// TTL of every answer from the zone, seconds: how long a client may
-	// believe a name after its task has moved.
-	TTL = 5
+	// believe a name after its task has moved, and how long a task that is to
+	// stop waits for those who do.
+	TTL = 2
 	// maxForwards is how many questions may wait for other servers at once, and
 	// maxForwardsPerTask those of one task: none may use up what all share.
 	maxForwards        = 1024

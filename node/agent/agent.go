@@ -79,6 +79,8 @@ type Config struct {
 	Logger  *slog.Logger
 	// ResolvConf is what tasks get as /etc/resolv.conf.
 	ResolvConf func(t *api.Task) string
+	// NameTTL is how long whoever asked for a name may use a task's own address.
+	NameTTL time.Duration
 	// Scale stretches how long other nodes may take to confirm, as it does the pace
 	// of the gossip that carries their answers; 0 is 1.
 	Scale float64

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/moby/moby/api/types/swarm"
+
 	"shoal/control/api"
 )
 
@@ -63,6 +65,15 @@ func put[T any](m map[string]T, id string, obj T, gone bool) {
 		return
 	}
 	m[id] = obj
+}
+
+// addressed reports whether the task's service exists and its name stands for the
+// tasks' own addresses: it has no virtual one.
+func (a *Agent) addressed(t *api.Task) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.assigned.Services[t.ServiceID]
+	return s != nil && len(t.NetworksAttachments) > 0 && s.Spec.EndpointSpec != nil && s.Spec.EndpointSpec.Mode == swarm.ResolutionModeDNSRR
 }
 
 func (s *Assigned) clone() Assigned {

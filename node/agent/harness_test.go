@@ -252,9 +252,10 @@ type node struct {
 	agent    *agent.Agent
 	end      func()
 	revision uint64
-	scale    float64     // of agents that are booted
-	ill      atomic.Bool // what health checks find
-	hang     atomic.Bool // health checks do not end
+	scale    float64       // of agents that are booted
+	ttl      time.Duration // of names, likewise
+	ill      atomic.Bool   // what health checks find
+	hang     atomic.Bool   // health checks do not end
 	// alone has the containers that are no service's.
 	alone standalones
 
@@ -302,7 +303,7 @@ func (n *node) boot() {
 		NodeID: "n1", Hostname: "host1", VTEP: netip.MustParseAddr("192.0.2.1"), Dir: n.dir,
 		VolumeDir: filepath.Join(n.dir, "volumes"), Runtime: n.runtime, Network: n.network, Endpoints: n.table,
 		Changed: func() {}, Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" }, Scale: n.scale, Standalone: &n.alone,
+		ResolvConf: func(*api.Task) string { return "nameserver 127.0.0.11\n" }, Scale: n.scale, NameTTL: n.ttl, Standalone: &n.alone,
 	})
 	if err != nil {
 		n.t.Fatal(err)
@@ -365,10 +366,19 @@ func (n *node) restart() {
 // assign gives the node the tasks in addition to, or instead of, what it has.
 func (n *node) assign(full bool, tasks ...*api.Task) {
 	n.t.Helper()
+	var objects []api.Object
+	for _, task := range tasks {
+		objects = append(objects, task)
+	}
+	n.assignAll(full, objects...)
+}
+
+func (n *node) assignAll(full bool, objects ...api.Object) {
+	n.t.Helper()
 	n.revision++
 	m := api.Assignment{Full: full, Revision: n.revision}
-	for _, task := range tasks {
-		m.Ops = append(m.Ops, api.Op{Action: api.ActionUpdate, Object: task})
+	for _, o := range objects {
+		m.Ops = append(m.Ops, api.Op{Action: api.ActionUpdate, Object: o})
 	}
 	if err := n.agent.Apply(m); err != nil {
 		n.t.Fatal(err)

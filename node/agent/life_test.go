@@ -331,3 +331,40 @@ func TestReports(t *testing.T) {
 		t.Errorf("after a failed delivery: %+v", back)
 	}
 }
+
+// TestAnswersRunOut: a task whose own address its service's name gives gets its
+// stop signal once nobody may still use an answer; no other task waits for that.
+func TestAnswersRunOut(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		mode    swarm.ResolutionMode
+		removed bool
+		ttl     time.Duration
+		waits   bool
+	}{
+		{"dnsrr", swarm.ResolutionModeDNSRR, false, 300 * time.Millisecond, true},
+		{"vip", swarm.ResolutionModeVIP, false, time.Hour, false},
+		{"dnsrr, service removed", swarm.ResolutionModeDNSRR, true, time.Hour, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newNode(t)
+			n.halt()
+			n.ttl = tt.ttl
+			n.boot()
+			web, svc := task("t1", "web", running), &api.Service{}
+			svc.ID, svc.Spec.EndpointSpec = "svc", &swarm.EndpointSpec{Mode: tt.mode}
+			n.assignAll(true, web, svc)
+			n.untilState("t1", running)
+			told := time.Now()
+			if tt.removed {
+				n.assignAll(true, wish(web, shutdown))
+			} else {
+				n.assign(false, wish(web, shutdown))
+			}
+			n.untilState("t1", shutdown)
+			if took := time.Since(told); tt.waits && took < tt.ttl {
+				t.Errorf("it was stopped after %v, answers count for %v", took, tt.ttl)
+			}
+		})
+	}
+}

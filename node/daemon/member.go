@@ -20,6 +20,7 @@ import (
 	"shoal/control/dispatch"
 	"shoal/control/manager"
 	"shoal/control/rpc"
+	"shoal/dns/server"
 	"shoal/node/agent"
 	"shoal/node/presence"
 )
@@ -219,7 +220,7 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 		Dir: m.d.path("agent"), VolumeDir: m.d.path("volumes"), Runtime: m.d.runtime,
 		Network: n.Fabric(), Endpoints: presence.Publisher{Presence: n.Presence, SettleTook: m.d.metrics.Settled},
 		Changed: n.Fabric().Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,
-		Scale:      m.d.cfg.GossipScale,
+		Scale: m.d.cfg.GossipScale, NameTTL: server.TTL * time.Second,
 		Standalone: m.d.standalone,
 	})
 	if err != nil {
