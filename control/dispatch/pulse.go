@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -15,15 +16,18 @@ import (
 type pulse struct {
 	mu    sync.Mutex
 	until map[string]time.Time
+	heard map[string]bool // called in this term
+	found bool            // half of those that count as alive have
 }
 
-func newPulse() *pulse { return &pulse{until: map[string]time.Time{}} }
+func newPulse() *pulse { return &pulse{until: map[string]time.Time{}, heard: map[string]bool{}} }
 
 // beat notes that the node was heard.
 func (p *pulse) beat(nodeID string, now time.Time, period time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.until[nodeID] = now.Add(missed * period)
+	p.heard[nodeID] = true
 }
 
 // hasten leaves a node whose stream broke one heartbeat less to be heard again.
@@ -46,7 +50,10 @@ func (p *pulse) excuse(late time.Duration) {
 }
 
 // expired returns which of the nodes are overdue. A node that was never heard in
-// this term has twice the time, from the first look at it.
+// this term has twice the time, from the first look at it: it has to notice that
+// there is a new leader. Once half of the nodes have noticed, the others have as
+// long as after a broken stream. The one whose death made the new leader is among
+// them, mostly.
 func (p *pulse) expired(nodes []*api.Node, now time.Time, period time.Duration) []*api.Node {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +70,32 @@ func (p *pulse) expired(nodes []*api.Node, now time.Time, period time.Duration) 
 		}
 	}
 	p.until = live // forgets nodes that were removed
+	maps.DeleteFunc(p.heard, func(id string, _ bool) bool { _, there := live[id]; return !there })
+	p.hurry(nodes, now.Add((missed-1)*period))
 	return out
+}
+
+// hurry gives the unheard until then at most, when half of the nodes are heard.
+func (p *pulse) hurry(nodes []*api.Node, then time.Time) {
+	var unheard []string
+	alive := 0
+	for _, node := range nodes {
+		if node.Status.State == swarm.NodeStateDown {
+			continue
+		}
+		if alive++; !p.heard[node.ID] {
+			unheard = append(unheard, node.ID)
+		}
+	}
+	if p.found || 2*len(unheard) > alive {
+		return
+	}
+	p.found = true
+	for _, id := range unheard {
+		if p.until[id].After(then) {
+			p.until[id] = then
+		}
+	}
 }
 
 // watchPulse declares silent nodes dead.
