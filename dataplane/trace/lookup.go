@@ -77,19 +77,6 @@ func (n *Namespace) owns(a netip.Addr) bool {
 	return false
 }
 
-// beside says whether the namespace has the address on a link that is part of no
-// overlay network: only there can other namespaces reach it without one.
-func (n *Namespace) beside(a netip.Addr) bool {
-	for _, i := range n.Interfaces {
-		for _, p := range i.Addrs {
-			if i.Network == "" && p.Addr() == a {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // route returns the most specific route to an address, those that addresses
 // bring included.
 func (n *Namespace) route(to netip.Addr) (link Interface, best Route, ok bool) {

@@ -45,6 +45,9 @@ func host(node, own string) Namespace {
 		Translation: lb.Translation{
 			Forwards:   []lb.Forward{{Protocol: lb.TCP, Port: 8080, To: port("169.254.128.2:8080"), Name: "web"}},
 			Masquerade: []lb.Egress{{Source: prefix("172.19.0.0/16"), Bridge: "shoal_gw"}},
+			Inner:      []lb.Inner{{Prefix: prefix("169.254.128.0/30"), Link: "ing0"}},
+			Passing:    []string{"ing0", "shoal_gw"},
+			Members:    &lb.Members{Port: 4789, Addrs: []netip.Addr{addr("10.77.0.1"), addr("10.77.0.2")}},
 		},
 		Listens: []Listen{},
 	}
@@ -143,6 +146,34 @@ func TestTrace(t *testing.T) {
 		{"no such namespace", from("n9", "x", "10.0.1.2:80", lb.TCP), []string{"unknown  10.0.1.2:80 from invalid IP"}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) { check(t, world(), row.p, row.want, row.words) })
+	}
+}
+
+// TestGuard: what the host drops before it looks at any port.
+func TestGuard(t *testing.T) {
+	outside := Packet{Node: "n1", Arrives: true, Src: addr("10.77.0.9"), Protocol: lb.TCP}
+	to := func(dst string, p lb.Protocol) Packet {
+		pkt := outside
+		pkt.Dst, pkt.Protocol = port(dst), p
+		return pkt
+	}
+	for _, row := range []struct {
+		name  string
+		p     Packet
+		want  string
+		words []string
+	}{
+		{"the mesh's link, from outside", to("169.254.128.2:8080", lb.TCP), "dropped n1 169.254.128.2:8080 from 10.77.0.9",
+			[]string{"169.254.128.2 is an inner address of n1: only what comes by ing0 may be for it"}},
+		{"the mesh's link, from a task", from("n1", "web.1", "169.254.128.2:8080", lb.TCP), "dropped n1 169.254.128.2:8080 from 172.19.0.11",
+			[]string{"inner 169.254.128.0/30 behind ing0"}},
+		{"a task's gateway leg, from outside", to("172.19.0.11:80", lb.TCP), "dropped n1 172.19.0.11:80 from 10.77.0.9", []string{"behind shoal_gw"}},
+		{"a gateway leg, from a task beside it", from("n1", "web.1", "172.19.0.1:80", lb.TCP), "refused n1 172.19.0.1:80 from 172.19.0.11", nil},
+		{"VXLAN from a stranger", to("10.77.0.1:4789", lb.UDP), "dropped n1 10.77.0.1:4789 from 10.77.0.9", []string{"only nodes of the cluster may send to it"}},
+		{"VXLAN from a task", from("n1", "web.1", "10.77.0.1:4789", lb.UDP), "dropped n1 10.77.0.1:4789 from 172.19.0.11", []string{"no task may send to it"}},
+		{"the port's number over TCP", to("10.77.0.1:4789", lb.TCP), "refused n1 10.77.0.1:4789 from 10.77.0.9", nil},
+	} {
+		t.Run(row.name, func(t *testing.T) { check(t, world(), row.p, []string{row.want}, row.words) })
 	}
 }
 

@@ -44,6 +44,7 @@ type walk struct {
 	src        netip.Addr
 	dst        netip.AddrPort
 	proto      lb.Protocol
+	in         string // the link it came into the namespace by; "" is one of the world outside
 	hops       []Hop
 	balanced   bool // chosen a backend for in this namespace
 	masquerade bool // and replies must come back to it
@@ -122,6 +123,10 @@ func (t *tracer) send(w walk) {
 func (t *tracer) arrive(w walk) {
 	if len(w.hops) >= hopsMax {
 		t.end(w, Dropped, "the desired state leads in a circle")
+		return
+	}
+	if rule, reason := w.guarded(); reason != "" {
+		t.end(w.note(NATTable+" guard", rule, "dropped"), Dropped, reason)
 		return
 	}
 	t.translate(w)
@@ -321,7 +326,7 @@ func (t *tracer) cross(w walk, link Interface) {
 		t.end(w, Unknown, fmt.Sprintf("the other end of %s is in no known namespace", link.Name))
 		return
 	}
-	w.at = far
+	w.at, w.in = far, far.peered(w.at.Path)
 	t.arrive(w)
 }
 
@@ -330,18 +335,20 @@ func (t *tracer) cross(w walk, link Interface) {
 func (t *tracer) outside(w walk, link Interface, route Route, next netip.Addr) {
 	for i := range t.world.Namespaces {
 		n := &t.world.Namespaces[i]
-		if n.Node == w.at.Node && n != w.at && n.Path != w.at.Path && n.beside(next) && (route.Via.IsValid() || n.Path != "") {
+		in, beside := n.beside(next)
+		if n.Node == w.at.Node && n != w.at && n.Path != w.at.Path && beside {
 			w = w.note(routes, route.String(), "to "+n.where())
-			w.at = n
+			w.at, w.in = n, in
 			t.arrive(w)
 			return
 		}
 	}
 	for i := range t.world.Namespaces {
 		n := &t.world.Namespaces[i]
-		if n.Path == "" && n.Node != w.at.Node && n.beside(next) && w.at.Path == "" {
+		in, beside := n.beside(next)
+		if n.Path == "" && n.Node != w.at.Node && beside && w.at.Path == "" {
 			w = w.note(routes, route.String(), "to node "+n.Node)
-			w.at = n
+			w.at, w.in = n, in
 			t.arrive(w)
 			return
 		}
@@ -354,7 +361,7 @@ func (t *tracer) overlay(w walk, link Interface, next netip.Addr) {
 	node := w.at.Node
 	if n := t.endpoint(node, link.Network, next); n != nil {
 		w = w.note("bridge br0", "network "+t.networkName(node, link.Network), "local endpoint "+next.String())
-		w.at = n
+		w.at, w.in = n, ""
 		t.arrive(w)
 		return
 	}
@@ -376,6 +383,6 @@ func (t *tracer) overlay(w walk, link Interface, next netip.Addr) {
 		t.end(w, Unknown, fmt.Sprintf("what node %s does with it is not known here", peer.VTEP))
 		return
 	}
-	w.at = far
+	w.at, w.in = far, ""
 	t.arrive(w)
 }
