@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -105,9 +104,9 @@ func (d *daemon) assign(a api.Assignment) error {
 	up := d.agent
 	d.mu.Unlock()
 	if up == nil {
-		cluster, self := d.findSelf(a)
-		if cluster == nil || self == nil {
-			return fmt.Errorf("the first assignment does not tell of this node (%s)", d.h.name)
+		cluster, self, err := presence.Introduction(a, d.h.id)
+		if err != nil {
+			return err
 		}
 		if err := d.bringUp(cluster, self); err != nil {
 			return err
@@ -118,20 +117,6 @@ func (d *daemon) assign(a api.Assignment) error {
 	}
 	d.learn(a)
 	return nil
-}
-
-func (d *daemon) findSelf(a api.Assignment) (cluster *api.Cluster, self *api.Node) {
-	for _, op := range a.Ops {
-		switch o := op.Object.(type) {
-		case *api.Cluster:
-			cluster = o
-		case *api.Node:
-			if o.ID == d.h.id {
-				self = o
-			}
-		}
-	}
-	return cluster, self
 }
 
 // learn follows what an assignment says of the other nodes.

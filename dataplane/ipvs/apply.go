@@ -88,17 +88,8 @@ func (k *kernel) prepare(wish lb.Desired) error {
 	if err := k.setTimeouts(); err != nil {
 		return err
 	}
-	if !wish.Masquerades() {
-		return nil
-	}
-	done := map[byte]bool{}
-	for _, s := range wish.Services {
-		f := netfilter.FamilyOf(s.Addr)
-		if done[f.Proto] {
-			continue
-		}
-		done[f.Proto] = true
-		if err := netfilter.Forward(k.namespace, f); err != nil {
+	for _, front := range wish.Forwarded() {
+		if err := netfilter.Forward(k.namespace, netfilter.FamilyOf(front)); err != nil {
 			return err
 		}
 	}

@@ -81,6 +81,20 @@ func (d Desired) Masquerades() bool {
 	return len(d.MasqueradeFrom) > 0 || slices.ContainsFunc(d.Services, func(s Service) bool { return s.Masquerade })
 }
 
+// Forwarded are addresses of fronts, at most one of each family, for which the
+// namespace has to pass on packets that are not its own: where it masquerades.
+func (d Desired) Forwarded() (out []netip.Addr) {
+	if !d.Masquerades() {
+		return nil
+	}
+	for _, s := range d.Services {
+		if !slices.ContainsFunc(out, func(a netip.Addr) bool { return a.Is4() == s.Addr.Is4() }) {
+			out = append(out, s.Addr)
+		}
+	}
+	return out
+}
+
 func (s Service) canonical() (Service, error) {
 	if err := s.check(); err != nil {
 		return Service{}, err

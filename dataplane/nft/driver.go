@@ -92,8 +92,10 @@ func (d *Driver) Apply(ctx context.Context, wish lb.Desired) (int, error) {
 
 // apply is Apply once the state is known.
 func apply(ctx context.Context, c *netfilter.Conn, wish lb.Desired, st state) (int, error) {
-	if err := forwarding(wish); err != nil {
-		return 0, err
+	for _, front := range wish.Forwarded() {
+		if err := netfilter.Forward(wish.Namespace, netfilter.FamilyOf(front)); err != nil {
+			return 0, err
+		}
 	}
 	ops := lb.Plan(wish, st.balance)
 	changed := len(ops)
@@ -117,26 +119,6 @@ func apply(ctx context.Context, c *netfilter.Conn, wish lb.Desired, st state) (i
 		return changed, err
 	}
 	return changed, nil
-}
-
-// forwarding lets a namespace that hides clients behind its own address pass
-// their packets on.
-func forwarding(wish lb.Desired) error {
-	if !wish.Masquerades() {
-		return nil
-	}
-	done := map[byte]bool{}
-	for _, s := range wish.Services {
-		f := netfilter.FamilyOf(s.Addr)
-		if done[f.Proto] {
-			continue
-		}
-		done[f.Proto] = true
-		if err := netfilter.Forward(wish.Namespace, f); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // lock serialises the work on one namespace and returns how to end it.

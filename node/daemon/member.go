@@ -122,9 +122,9 @@ func (m *member) assign(ctx context.Context, a api.Assignment) error {
 	up := m.agent
 	m.mu.Unlock()
 	if up == nil {
-		cluster, self := m.findSelf(a)
-		if cluster == nil || self == nil {
-			return fmt.Errorf("the first assignment does not tell of this node (%s)", m.state.NodeID)
+		cluster, self, err := presence.Introduction(a, m.state.NodeID)
+		if err != nil {
+			return err
 		}
 		if err := m.bringUp(ctx, cluster, self); err != nil {
 			return err
@@ -135,20 +135,6 @@ func (m *member) assign(ctx context.Context, a api.Assignment) error {
 	}
 	m.learn(a)
 	return nil
-}
-
-func (m *member) findSelf(a api.Assignment) (cluster *api.Cluster, self *api.Node) {
-	for _, op := range a.Ops {
-		switch o := op.Object.(type) {
-		case *api.Cluster:
-			cluster = o
-		case *api.Node:
-			if o.ID == m.state.NodeID {
-				self = o
-			}
-		}
-	}
-	return cluster, self
 }
 
 // learn follows what an assignment says of the nodes: whom to gossip with, whom

@@ -56,9 +56,9 @@ func New(version, balancer string, sources func() *Sources) *Metrics {
 		programmed: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "shoal_network_programming_seconds", Buckets: seconds,
 			Help: "From the moment this node heard of a change to the moment its kernel had it."}),
 		settled: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "shoal_network_settle_seconds", Buckets: seconds,
-			Help: "From the moment a task of this node was taken out of service to the moment every live node had confirmed that its kernel follows."}),
+			Help: "From the moment a task of this node was put into service, or taken out of it, to the moment every live node had confirmed that its kernel follows."}),
 		missed: prometheus.NewCounter(prometheus.CounterOpts{Name: "shoal_network_settle_missing_nodes_total",
-			Help: "Nodes that did not confirm in time that a task was taken out of service."}),
+			Help: "Nodes that did not confirm in time that they follow a task's change."}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "shoal_build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "balancer": balancer}})
@@ -71,8 +71,8 @@ func New(version, balancer string, sources func() *Sources) *Metrics {
 // Programmed notes that a change took so long to reach the kernel.
 func (m *Metrics) Programmed(took time.Duration) { m.programmed.Observe(took.Seconds()) }
 
-// Settled notes how long all other nodes took to follow a task that was taken out
-// of service, or how many did not in time.
+// Settled notes how long all other nodes took to follow a task that was put into
+// service or taken out of it, or how many did not in time.
 func (m *Metrics) Settled(took time.Duration, missing int) {
 	if missing > 0 {
 		m.missed.Add(float64(missing))

@@ -152,7 +152,8 @@ func (c *client) failed(err error) error {
 	return nil
 }
 
-func (c *client) ask() error {
+// dialAll opens the job's connections and watches them for the events.
+func (c *client) dialAll(events uint32) error {
 	for range c.job.Conns {
 		fd, err := dial(c.job.Target)
 		if err != nil {
@@ -162,9 +163,16 @@ func (c *client) ask() error {
 		if err := connected(fd, c.job.Target); err != nil {
 			return err
 		}
-		if err := watch(c.epoll, fd, unix.EPOLLIN); err != nil {
+		if err := watch(c.epoll, fd, events); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (c *client) ask() error {
+	if err := c.dialAll(unix.EPOLLIN); err != nil {
+		return err
 	}
 	c.start()
 	for fd, conn := range c.conns {
@@ -302,18 +310,8 @@ func (c *client) next(fd int) error {
 
 // bulk sends on all connections, then asks how much came.
 func (c *client) bulk() error {
-	for range c.job.Conns {
-		fd, err := dial(c.job.Target)
-		if err != nil {
-			return err
-		}
-		c.conns[fd] = &conn{}
-		if err := connected(fd, c.job.Target); err != nil {
-			return err
-		}
-		if err := watch(c.epoll, fd, unix.EPOLLOUT); err != nil {
-			return err
-		}
+	if err := c.dialAll(unix.EPOLLOUT); err != nil {
+		return err
 	}
 	c.buffer[0] = wantsCount
 	c.from = time.Now()
