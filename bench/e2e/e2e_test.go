@@ -56,6 +56,7 @@ func TestLab(t *testing.T) {
 		{"Isolation", isolation},
 		{"NobodyListens", nobodyListens},
 		{"EndpointMode", endpointMode},
+		{"HeldNames", heldNames},
 		{"Attachable", attachable},
 		{"Encrypted", encrypted},
 		{"Sight", sight},

@@ -22,6 +22,9 @@ const (
 	// believe a name after its task has moved, and how long a task that is to
 	// stop waits for those who do.
 	TTL = 2
+	// Outlived is how long after an answer its addresses may be used: its TTL, its
+	// way to the client, and the way of what the client sends then.
+	Outlived = TTL*time.Second + 250*time.Millisecond
 	// maxForwards is how many questions may wait for other servers at once, and
 	// maxForwardsPerTask those of one task: none may use up what all share.
 	maxForwards        = 1024

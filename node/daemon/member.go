@@ -206,7 +206,7 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 		Dir: m.d.path("agent"), VolumeDir: m.d.path("volumes"), Runtime: m.d.runtime,
 		Network: n.Fabric(), Endpoints: presence.Publisher{Presence: n.Presence, SettleTook: m.d.metrics.Settled},
 		Changed: n.Fabric().Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,
-		Scale: m.d.cfg.GossipScale, NameTTL: server.TTL * time.Second,
+		Scale: m.d.cfg.GossipScale, NameTTL: server.Outlived,
 		Standalone: m.d.standalone,
 	})
 	if err != nil {
