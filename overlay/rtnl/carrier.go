@@ -13,9 +13,10 @@ import (
 
 // How long a new link may take until it carries packets: a work queue of the
 // kernel switches it on some time after both its ends are up, most often within a
-// millisecond.
+// millisecond, but it may put off for a second what it does not find urgent
+// (net/core/link_watch.c).
 const (
-	carrierWait  = time.Second
+	carrierWait  = 3 * time.Second
 	carrierPause = 500 * time.Microsecond
 )
 
