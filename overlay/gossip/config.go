@@ -50,12 +50,18 @@ type Config struct {
 	Table *endpoint.Table
 	// Profile is the pace; the zero value is DefaultProfile.
 	Profile Profile
+	// Admit, if not nil, returns why a node, whose certificate is good, takes no part:
+	// the managers have removed it, or have not told of it here yet; nil for one
+	// that does. It is asked about each member, stream and request, so it must answer
+	// at once and call nothing of this package. The own node is not asked about.
+	Admit func(nodeID string) error
 	// MembersChanged, if not nil, is called after the set of members or a state
 	// among them has changed and the table knows who is down. It may take its
 	// time: changes meanwhile are one call.
 	MembersChanged func()
 	// Others take over the connections of nodes of this cluster that ask for a
-	// protocol of theirs at the gossip port, by ALPN name. They must not block.
+	// protocol of theirs at the gossip port, by ALPN name. They must not block. Whom
+	// they answer is theirs to decide: they can say why not.
 	Others map[string]func(*tls.Conn)
 	// Logger gets what people need to know; nil discards it.
 	Logger *slog.Logger

@@ -14,6 +14,11 @@
 // numbers, or by the digests that are compared whenever a member appears, and every
 // SyncInterval with one member at random.
 //
+// A certificate says that a node was admitted once. Whether it still is a node says
+// Config.Admit, which is asked again and again: one that is refused is no member, and
+// no stream of its is served. A refusal of a node that is only not known here yet
+// costs it a moment: it is joined as soon as Admit has nothing against it.
+//
 // The package never touches the kernel's tables and never decides what an endpoint
 // is; it never writes a record.
 package gossip

@@ -22,6 +22,7 @@ type Gossip struct {
 	pace    Profile
 	table   *endpoint.Table
 	net     *transport
+	door    *door
 	serf    *serf.Serf
 	keyring *memberlist.Keyring
 	keysMu  sync.Mutex
@@ -104,7 +105,7 @@ func Start(cfg Config) (*Gossip, error) {
 	}
 	cfg.fill()
 	g := &Gossip{
-		cfg: cfg, pace: cfg.Profile, table: cfg.Table,
+		cfg: cfg, pace: cfg.Profile, table: cfg.Table, door: newDoor(cfg.NodeID, cfg.Admit),
 		events: make(chan serf.Event, eventsQueued), eventsEnd: make(chan struct{}),
 		membersKick: make(chan struct{}, 1), gapKick: make(chan struct{}, 1),
 		publishKick: make(chan struct{}, 1), joinKick: make(chan struct{}, 1),
@@ -136,7 +137,7 @@ func (g *Gossip) open() error {
 	if g.keyring, err = memberlist.NewKeyring(ring, ring[0]); err != nil {
 		return fmt.Errorf("make keyring: %w", err)
 	}
-	if g.net, err = newTransport(&g.cfg, g.serve); err != nil {
+	if g.net, err = newTransport(&g.cfg, g.door, g.serve); err != nil {
 		return err
 	}
 	g.peers = newPeers(g.net, g.pace.StreamTimeout)
@@ -175,6 +176,9 @@ func (g *Gossip) serfConfig() *serf.Config {
 	ml.HandoffQueueDepth = packetsQueued
 	// A node that was given a new address takes its name back at once.
 	ml.DeadNodeReclaimTime = time.Nanosecond
+	// Not a merge delegate: it could only refuse all that another node knows, and
+	// a node that one side has not been told of yet would keep the two apart.
+	ml.Alive = g.door
 	ml.Logger = newLogAdapter(g.cfg.Logger)
 
 	conf := serf.DefaultConfig()

@@ -138,11 +138,9 @@ func (g *Gossip) push(ctx context.Context, id string, wants []endpoint.Want) err
 var errNotAlive = errors.New("not a live member")
 
 func (g *Gossip) call(ctx context.Context, id string, kind byte, body []byte) (byte, []byte, error) {
-	g.mu.Lock()
-	addr, ok := g.alive[id]
-	g.mu.Unlock()
-	if !ok {
-		return 0, nil, fmt.Errorf("ask node %s: %w", id, errNotAlive)
+	addr, err := g.liveAddr(id)
+	if err != nil {
+		return 0, nil, fmt.Errorf("ask node %s: %w", id, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.pace.StreamTimeout)
 	defer cancel()
@@ -152,15 +150,27 @@ func (g *Gossip) call(ctx context.Context, id string, kind byte, body []byte) (b
 // Dial opens a connection to a live member for one of the protocols that Others
 // names. It ends at that node and no other.
 func (g *Gossip) Dial(ctx context.Context, id, protocol string) (net.Conn, error) {
-	g.mu.Lock()
-	addr, ok := g.alive[id]
-	g.mu.Unlock()
-	if !ok {
-		return nil, fmt.Errorf("connect to node %s: %w", id, errNotAlive)
+	addr, err := g.liveAddr(id)
+	if err != nil {
+		return nil, fmt.Errorf("connect to node %s: %w", id, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.pace.StreamTimeout)
 	defer cancel()
 	return g.net.dial(ctx, protocol, id, addr)
+}
+
+// liveAddr is the address of a live member that is not refused.
+func (g *Gossip) liveAddr(id string) (string, error) {
+	if err := g.door.refusal(id); err != nil {
+		return "", err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	addr, ok := g.alive[id]
+	if !ok {
+		return "", errNotAlive
+	}
+	return addr, nil
 }
 
 func (g *Gossip) after(d time.Duration) <-chan time.Time { return time.After(d) }

@@ -25,10 +25,11 @@ import (
 	"shoal/overlay/endpoint"
 )
 
-// memberlist does not wait for a probe that is under way at its shutdown; it ends
-// by itself with the probe interval.
+// memberlist does not wait for a probe that is under way at its shutdown, nor Serf for
+// a member that it is about to forget; they end by themselves within a few seconds.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"),
+		goleak.IgnoreAnyFunction("github.com/hashicorp/serf/serf.(*Serf).handlePrune.func1"))
 }
 
 // testCA signs certificates as control/ca does: the common name is the node id.

@@ -44,10 +44,14 @@ const (
 	epochTag = "epoch"
 )
 
-// Members returns all members known, the own node among them, by node id.
+// Members returns all members known, the own node among them, by node id. One that
+// is not admitted any more is none, although Serf takes a while to see it go.
 func (g *Gossip) Members() []Member {
 	var out []Member
 	for _, m := range g.serf.Members() {
+		if g.door.refusal(m.Name) != nil {
+			continue
+		}
 		epoch, _ := strconv.ParseUint(m.Tags[epochTag], 10, 64) // 0 without a sensible one
 		out = append(out, Member{NodeID: m.Name, Name: m.Tags[nameTag], Addr: memberAddr(m), State: stateOf(m.Status), Epoch: epoch})
 	}
@@ -212,11 +216,15 @@ func (g *Gossip) rejoinLoop() {
 // rejoinMax bounds how many addresses are tried at once.
 const rejoinMax = 5
 
-// rejoinTargets are whom to join now. Among live members that is one that failed,
+// rejoinTargets are whom to join now. Nodes that were refused and are admitted now
+// come first. Else, among live members, that is one that failed,
 // or one that was named and never seen: the news of a member are told only a few
 // times by whoever hears them first, so a node that joined at the same time as
 // others can miss them.
 func (g *Gossip) rejoinTargets() []string {
+	if due := g.door.due(); len(due) > 0 {
+		return pick(due, rejoinMax) // each of them knows the others
+	}
 	missing, seen := map[string]bool{}, map[string]bool{}
 	for _, m := range g.Members() {
 		seen[m.Addr] = true
@@ -283,11 +291,13 @@ func (g *Gossip) joinOne(ctx context.Context, addr string) error {
 // the table and from the membership, here and by a broadcast elsewhere.
 func (g *Gossip) Forget(ctx context.Context, nodeID string) error {
 	g.table.Forget(nodeID)
+	g.door.remove(nodeID)
 	g.mu.Lock()
 	gone := g.known[nodeID]
 	g.seeds = slices.DeleteFunc(g.seeds, func(a string) bool { return a == gone })
 	delete(g.known, nodeID)
 	g.mu.Unlock()
+	kick(g.membersKick)
 	done := make(chan error, 1)
 	g.wg.Go(func() { done <- g.serf.RemoveFailedNodePrune(nodeID) })
 	select {

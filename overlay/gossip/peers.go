@@ -64,7 +64,11 @@ func (p *peers) exchange(ctx context.Context, conn net.Conn, kind byte, body []b
 	if err := writeFrame(conn, kind, body); err != nil {
 		return 0, nil, err
 	}
-	return readFrame(conn)
+	got, answer, err := readFrame(conn)
+	if err == nil && got == kindRefused {
+		return 0, nil, fmt.Errorf("it says: %q", answer)
+	}
+	return got, answer, err
 }
 
 // deadline is that of ctx, or the timeout from now where that is sooner.

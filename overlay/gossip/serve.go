@@ -12,14 +12,21 @@ import (
 	"shoal/overlay/endpoint"
 )
 
-// idleTimeouts is how many StreamTimeouts a ProtocolPull stream may lie idle.
+// idleTimeouts is how many StreamTimeouts a ProtocolPull stream may lie idle. One of a
+// node that is not admitted has a single one to ask something and hear why not.
 const idleTimeouts = 20
 
-// serve answers the requests on one stream, one after the other.
+// serve answers the requests on one stream, one after the other, while the node at
+// its other end is admitted.
 func (g *Gossip) serve(conn *tls.Conn) {
 	defer conn.Close()
+	peer := peerOf(conn.ConnectionState())
 	for g.ctx.Err() == nil {
-		if conn.SetDeadline(time.Now().Add(idleTimeouts*g.pace.StreamTimeout)) != nil {
+		idle := idleTimeouts * g.pace.StreamTimeout
+		if g.door.refusal(peer) != nil {
+			idle = g.pace.StreamTimeout
+		}
+		if conn.SetDeadline(time.Now().Add(idle)) != nil {
 			return
 		}
 		kind, body, err := readFrame(conn)
@@ -27,6 +34,11 @@ func (g *Gossip) serve(conn *tls.Conn) {
 			if errors.Is(err, errFrame) {
 				g.stats.corrupt.Add(1)
 			}
+			return
+		}
+		if refused := g.door.refusal(peer); refused != nil {
+			g.cfg.Logger.Info("refused gossip request", "from", conn.RemoteAddr().String(), "err", refused)
+			_ = writeFrame(conn, kindRefused, []byte(refused.Error())) // who does not hear it finds the stream closed
 			return
 		}
 		if err := g.answer(conn, kind, body); err != nil {

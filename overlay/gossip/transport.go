@@ -28,6 +28,7 @@ const (
 // TLS at the same port. It is a memberlist.NodeAwareTransport.
 type transport struct {
 	cfg     *Config
+	door    *door
 	addr    netip.AddrPort
 	packets net.PacketConn
 	streams net.Listener
@@ -47,9 +48,9 @@ type transport struct {
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-func newTransport(cfg *Config, serve func(*tls.Conn)) (*transport, error) {
+func newTransport(cfg *Config, door *door, serve func(*tls.Conn)) (*transport, error) {
 	t := &transport{
-		cfg: cfg, server: serverTLS(cfg.ServerTLS, cfg.protocols()), serve: serve,
+		cfg: cfg, door: door, server: serverTLS(cfg.ServerTLS, cfg.protocols()), serve: serve,
 		packetCh: make(chan *memberlist.Packet, packetsQueued),
 		streamCh: make(chan net.Conn),
 		slots:    make(chan struct{}, streamsMax),
@@ -111,8 +112,12 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	return time.Now(), err
 }
 
-// WriteToAddress is WriteTo.
+// WriteToAddress is WriteTo, but what is for a node that was removed gets lost, as on a
+// network: memberlist must find it dead. One that is only not known yet is answered.
 func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
+	if t.door.isGone(addr.Name) {
+		return time.Now(), nil
+	}
 	return t.WriteTo(b, addr.Addr)
 }
 
@@ -139,7 +144,7 @@ func (t *transport) dial(ctx context.Context, protocol, node, addr string) (net.
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("greet gossip peer %s: %w", addr, err), raw.Close())
 	}
-	if err := checkPeer(conn.ConnectionState(), protocol, node); err != nil {
+	if err := t.checkPeer(conn.ConnectionState(), protocol, node); err != nil {
 		return nil, errors.Join(fmt.Errorf("gossip peer %s: %w", addr, err), conn.Close())
 	}
 	return conn, nil
@@ -228,7 +233,7 @@ func (t *transport) greet(raw net.Conn) {
 		return
 	}
 	state := conn.ConnectionState()
-	if err := checkPeer(state, state.NegotiatedProtocol, ""); err != nil || state.NegotiatedProtocol == "" {
+	if err := t.checkClient(state); err != nil {
 		t.cfg.Logger.Info("refused gossip stream", "from", raw.RemoteAddr().String(), "err", err)
 		_ = conn.Close()
 		return
@@ -282,7 +287,31 @@ func clientTLS(base *tls.Config, protocol, addr string) *tls.Config {
 	return c
 }
 
-func checkPeer(state tls.ConnectionState, protocol, node string) error {
+// checkClient refuses streams of nobody known to us. Those of ProtocolPull and of
+// Config.Others are looked at with each request, where a refusal can be answered.
+func (t *transport) checkClient(state tls.ConnectionState) error {
+	protocol := state.NegotiatedProtocol
+	if protocol == "" {
+		return errors.New("asked for no protocol")
+	}
+	if protocol != ProtocolGossip {
+		return checkCertificate(state, protocol, "")
+	}
+	return t.checkPeer(state, protocol, "")
+}
+
+// checkPeer is checkCertificate, and refuses nodes that are not admitted.
+func (t *transport) checkPeer(state tls.ConnectionState, protocol, node string) error {
+	if err := checkCertificate(state, protocol, node); err != nil {
+		return err
+	}
+	return t.door.refusal(peerOf(state))
+}
+
+// peerOf is the node that the other side's certificate names.
+func peerOf(state tls.ConnectionState) string { return state.PeerCertificates[0].Subject.CommonName }
+
+func checkCertificate(state tls.ConnectionState, protocol, node string) error {
 	if state.NegotiatedProtocol != protocol {
 		return fmt.Errorf("does not speak %s", protocol)
 	}

@@ -23,6 +23,7 @@ const (
 	kindTaken                   // answer: I have them
 	kindApplied                 // request: tell me when you have applied a position
 	kindReached                 // answer: how far I have applied
+	kindRefused                 // answer to any request: why I answer nothing of yours, as text
 )
 
 const (
