@@ -42,7 +42,8 @@ func (s *session) mark(what func(*dirt)) {
 
 // Session streams a node's assignments to send until ctx or leadership ends, send
 // fails, or the node opens another session. The first message is the whole set.
-// A node that is not in the store is api.NotFound, and a manager that does not
+// A node that is not in the store is api.NotFound, one that is removed meanwhile is
+// told that nothing is its own any more and gets api.Forbidden, and a manager that does not
 // lead answers with rpc.NotLeaderError.
 func (d *Dispatcher) Session(ctx context.Context, nodeID string, send func(api.Assignment) error) error {
 	t, err := d.leading()
@@ -86,7 +87,10 @@ func (t *term) stream(ctx context.Context, s *session, send func(api.Assignment)
 			case <-time.After(settle):
 			}
 		}
-		message := t.hub.flush(s, t.cfg.Store)
+		message, removed := t.hub.flush(s, t.cfg.Store)
+		if removed {
+			return t.dismiss(s, message, send)
+		}
 		if first {
 			message.Full, message.Heartbeat = true, t.heartbeat(t.cfg.Store.View())
 		}
@@ -97,6 +101,15 @@ func (t *term) stream(ctx context.Context, s *session, send func(api.Assignment)
 			return err
 		}
 	}
+}
+
+// dismiss says a removed node's last word, if it has heard any before.
+func (t *term) dismiss(s *session, last api.Assignment, send func(api.Assignment) error) error {
+	removed := api.Errorf(api.Forbidden, "node %s was removed from the cluster", s.nodeID)
+	if len(last.Ops) == 0 {
+		return removed
+	}
+	return errors.Join(removed, send(last))
 }
 
 // open registers a session and ends the node's earlier one.
@@ -123,14 +136,20 @@ func (h *hub) close(s *session) {
 	}
 }
 
-// flush returns the operations that bring the node up to date with the store.
-func (h *hub) flush(s *session, from *store.Store) api.Assignment {
+// flush returns the operations that bring the node up to date with the store. One
+// that was removed is to keep no task, and hears nothing else any more: no address,
+// no name and no key.
+func (h *hub) flush(s *session, from *store.Store) (message api.Assignment, removed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	view := from.View() // under mu, so that no flush sees an older one than the last
+	message.Revision = view.Index()
+	if view.Node(s.nodeID) == nil {
+		message.Ops = h.takeBack(s)
+		return message, true
+	}
 	todo := s.dirt
 	s.dirt = dirt{nodes: map[string]bool{}}
-	message := api.Assignment{Revision: view.Index()}
 	if s.asked < h.asked {
 		message.Confirm, s.asked = true, view.Index()
 	}
@@ -149,7 +168,17 @@ func (h *hub) flush(s *session, from *store.Store) api.Assignment {
 			emit(k, w.objects[k])
 		}
 	}
-	return message
+	return message, false
+}
+
+// takeBack lists the ends of the tasks that a removed node has, and of itself.
+func (h *hub) takeBack(s *session) (ops []api.Op) {
+	for _, k := range s.candidates(nil) {
+		if k.kind == api.KindTask {
+			ops = h.difference(ops, s, k, nil)
+		}
+	}
+	return h.difference(ops, s, key{api.KindNode, s.nodeID}, nil)
 }
 
 // dirtyNodes lists the nodes to look at: all that are and all that were sent, or

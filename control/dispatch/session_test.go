@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/swarm"
 	"pgregory.net/rapid"
@@ -105,6 +107,39 @@ func TestHistoryIsTakenBack(t *testing.T) {
 	}
 }
 
+// TestARemovedNodeIsDismissed: its tasks and itself are taken back, it hears nothing of
+// what comes after, and it opens no session any more.
+func TestARemovedNodeIsDismissed(t *testing.T) {
+	f := newFixture()
+	found(f)
+	f.must(api.Create(aService("s", 0, "net1")), api.Create(aTask("t1", "s", "n1", "net1")), api.Create(aTask("t2", "s", "n2", "net1")))
+	f.lead(t)
+	r := &replica{}
+	done := make(chan error, 1)
+	go func() { done <- f.Session(context.Background(), "n1", r.apply) }()
+	waitFor(t, func() bool { return r.count() == 1 })
+	cluster := f.store.View().Cluster().Copy()
+	cluster.GossipKeys = [][]byte{[]byte("new")}
+	f.must(api.Delete(f.store.View().Node("n1")), api.Update(cluster))
+	select {
+	case err := <-done:
+		if api.KindOf(err) != api.Forbidden || !strings.Contains(err.Error(), "node n1 was removed") {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("the session of a removed node goes on")
+	}
+	if r.get(api.KindTask, "t1") != nil || r.get(api.KindNode, "n1") != nil || r.get(api.KindNode, "n2") == nil {
+		t.Error("its task or itself was not taken back, or more than that")
+	}
+	if keys := r.get(api.KindCluster, "cluster").(*api.Cluster).GossipKeys; string(keys[0]) != "gossip" {
+		t.Errorf("it was given the key %s", keys[0])
+	}
+	if err := f.Session(t.Context(), "n1", r.apply); api.KindOf(err) != api.NotFound {
+		t.Errorf("another session: %v", err)
+	}
+}
+
 func TestSessionsEnd(t *testing.T) {
 	f := newFixture()
 	found(f)
@@ -180,7 +215,7 @@ func TestDiffsAddUp(t *testing.T) {
 func fresh(h *hub, f *fixture, nodeID string) map[key]api.Object {
 	s := &session{nodeID: nodeID, sent: map[key]uint64{}, dirt: dirt{all: true, nodes: map[string]bool{}}}
 	r := &replica{}
-	m := h.flush(s, f.store)
+	m, _ := h.flush(s, f.store)
 	m.Full = true
 	r.apply(m)
 	return essences(r)

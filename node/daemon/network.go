@@ -57,7 +57,7 @@ func (m *member) startNetwork(cluster *api.Cluster, self *api.Node, dataPath net
 	n.setEpochs(cluster.TunnelKeys)
 	n.prober = probe.New(probe.Config{Targets: n.targets, Soften: n.Fabric().FillChecksums, Logger: m.d.cfg.Logger,
 		Report: func(messages []string) { m.d.can.find("data path", messages) }})
-	n.asked = peer.NewServer(m.d.peerRouter(), n.admit, m.d.cfg.Logger)
+	n.asked = peer.NewServer(m.d.peerRouter(), n.Admit, m.d.cfg.Logger)
 	if err := n.startGossip(m, cluster); err != nil {
 		n.names.Close()
 		return nil, errors.Join(err, n.asked.Close(), n.kernel.Close())
@@ -124,14 +124,6 @@ func (n *overlayMember) startGossip(m *member, cluster *api.Cluster) error {
 		ServerTLS: ca.MutualServerConfig(m.source), ClientTLS: ca.MutualClientConfig(m.source),
 		Others: map[string]func(*tls.Conn){peer.Protocol: n.asked.Take},
 	})
-}
-
-// admit refuses nodes whose certificate is good but who were removed since.
-func (n *overlayMember) admit(nodeID string) error {
-	if !n.Knows(nodeID) {
-		return api.Errorf(api.Forbidden, "node %s is not in this cluster any more", nodeID)
-	}
-	return nil
 }
 
 // targets are the nodes that the data path is tested to.

@@ -75,6 +75,7 @@ func guard(h http.Handler, admit func(string) error) http.Handler {
 			err = admit(r.TLS.PeerCertificates[0].Subject.CommonName)
 		}
 		if err != nil {
+			w.Header().Set("Connection", "close") // it would take up a place
 			wire.WriteError(w, err)
 			return
 		}

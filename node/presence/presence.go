@@ -55,6 +55,8 @@ type Presence struct {
 	fabric   *fabric.Fabric
 	gossip   *gossip.Gossip // nil before Start
 	assigned atomic.Pointer[agent.Agent]
+	// roll has the nodes that the managers told of; nil before that.
+	roll atomic.Pointer[map[string]struct{}]
 	// remembered are the owners that an earlier run knew, until the managers told
 	// which of them there still are.
 	remembered []string
@@ -84,10 +86,11 @@ func New(cfg Config) (*Presence, error) {
 	return p, nil
 }
 
-// Start begins to gossip. Who the node is, its table and its logger are filled in.
+// Start begins to gossip. Who the node is, its table, its logger and whom it admits
+// are filled in.
 func (p *Presence) Start(cfg gossip.Config) (err error) {
 	cfg.NodeID, cfg.Name, cfg.Table = p.cfg.Self.ID, p.cfg.Hostname, p.table
-	cfg.MembersChanged, cfg.Logger = p.fabric.Trigger, p.cfg.Logger
+	cfg.MembersChanged, cfg.Logger, cfg.Admit = p.fabric.Trigger, p.cfg.Logger, p.Admit
 	if p.gossip, err = gossip.Start(cfg); err != nil {
 		return err
 	}
@@ -105,7 +108,12 @@ func (p *Presence) Fabric() *fabric.Fabric { return p.fabric }
 func (p *Presence) Gossip() *gossip.Gossip { return p.gossip }
 
 // Serve says whose assignments the network is planned from, before Run.
-func (p *Presence) Serve(a *agent.Agent) { p.assigned.Store(a) }
+func (p *Presence) Serve(a *agent.Agent) {
+	p.assigned.Store(a)
+	if known := a.Assigned(); len(known.Nodes) > 0 { // of an earlier run
+		p.enrol(known.Nodes)
+	}
+}
 
 // publishSelf writes the node's own record: where its routing mesh answers.
 func (p *Presence) publishSelf() {
@@ -154,23 +162,18 @@ func (p *Presence) Lists() (networks []*api.Network, services []*api.Service, no
 	return agent.List(s.Networks), agent.List(s.Services), agent.List(s.Nodes)
 }
 
-// Knows says whether the managers have told of a node, and not of its removal.
-func (p *Presence) Knows(nodeID string) bool {
-	a := p.assigned.Load()
-	return a != nil && a.Assigned().Nodes[nodeID] != nil
-}
-
 // Follow takes up what an assignment, which the agent has applied, says of the
 // other nodes: whom to gossip with, with which keys, and whom to forget.
 func (p *Presence) Follow(a api.Assignment) {
 	nodes := p.assigned.Load().Assigned().Nodes
+	p.enrol(nodes)
 	if a.Full {
 		p.keepOnly(nodes)
 	}
 	for _, op := range a.Ops {
 		switch o := op.Object.(type) {
 		case *api.Node:
-			if op.Action == api.ActionDelete {
+			if op.Action == api.ActionDelete && o.ID != p.cfg.Self.ID {
 				p.forget(o.ID)
 			}
 		case *api.Cluster:
