@@ -98,7 +98,7 @@ func (m *Manager) routes() *rpc.Mux {
 	mux := rpc.NewMux(m.admit)
 	m.dispatcher.Register(mux)
 	(&join.Server{
-		Store: m.store, Propose: m.Propose, Leading: m.leading, Now: m.cfg.Now,
+		Store: m.store, Propose: m.Propose, Leading: m.ruling, Now: m.cfg.Now,
 		AddVoter: func(ctx context.Context, id, addr string) error { return notLeader(m.raft.AddVoter(ctx, id, addr)) },
 	}).Register(mux)
 	mux.Handle("POST "+proposePath, m.servePropose, swarm.NodeRoleManager)
@@ -113,6 +113,19 @@ func (m *Manager) leading() error {
 		return nil
 	}
 	return &rpc.NotLeaderError{Leader: m.leader()}
+}
+
+// ruling is leading of a leader that knows all its predecessor committed: before that
+// it might give a certificate to a node whose removal it has not heard of. Whoever asks
+// tries again.
+func (m *Manager) ruling() error {
+	if err := m.leading(); err != nil {
+		return err
+	}
+	if !m.upToDate.Load() {
+		return &rpc.NotLeaderError{}
+	}
+	return nil
 }
 
 // hostname names a manager for people.
