@@ -193,7 +193,13 @@ func (d *daemon) stop() error {
 type source struct{ d *daemon }
 
 // Node implements dispatch.Source.
-func (s source) Node() api.NodeReport { return s.d.h.report(s.d.source.Current()) }
+func (s source) Node() api.NodeReport {
+	r := s.d.h.report(s.d.source.Current())
+	if n, _ := s.d.rooms(); n != nil {
+		r.GossipStep = n.GossipStep()
+	}
+	return r
+}
 
 // All implements dispatch.Source.
 func (s source) All() []api.TaskReport {

@@ -49,6 +49,8 @@ type NodeReport struct {
 	Capabilities Capabilities `json:"Capabilities,omitzero"`
 	// Tunnel holds the node's public keys for encrypted networks.
 	Tunnel Tunnel `json:"Tunnel,omitzero"`
+	// GossipStep is the last step of the cluster's GossipChange that the node made.
+	GossipStep uint64 `json:",omitempty"`
 }
 
 // TaskReport is the status of one task.

@@ -48,6 +48,11 @@ type Cluster struct {
 	// GossipKeys are the symmetric keys of the gossip layer, 32 bytes each,
 	// the primary first.
 	GossipKeys [][]byte `json:",omitempty"`
+	// GossipChange says how far a change of GossipKeys is.
+	GossipChange GossipChange `json:"GossipChange,omitzero"`
+	// Removals counts the nodes that were removed. The state machine does it, in the
+	// transaction of the removal.
+	Removals uint64 `json:",omitempty"`
 	// TunnelKeys says which keys of encrypted networks count; zero until the
 	// leader has begun the first epoch.
 	TunnelKeys KeyEpochs `json:"TunnelKeys,omitzero"`
@@ -71,6 +76,8 @@ type Node struct {
 	Capabilities Capabilities `json:"Capabilities,omitzero"`
 	// Tunnel is what the node said of its encrypted tunnels.
 	Tunnel Tunnel `json:"Tunnel,omitzero"`
+	// GossipStep is the last step of GossipChange that the node said it has made.
+	GossipStep uint64 `json:",omitempty"`
 }
 
 // ProbeVNI is the VXLAN identifier, the last there is, by which nodes test the

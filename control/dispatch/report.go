@@ -130,7 +130,7 @@ func describe(next *api.Node, r *api.NodeReport) error {
 		}
 		next.DataPathAddr = addr
 	}
-	next.RaftAddr, next.Capabilities, next.Tunnel = r.RaftAddr, r.Capabilities, r.Tunnel
+	next.RaftAddr, next.Capabilities, next.Tunnel, next.GossipStep = r.RaftAddr, r.Capabilities, r.Tunnel, r.GossipStep
 	return r.Tunnel.Check()
 }
 

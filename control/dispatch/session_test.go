@@ -120,7 +120,7 @@ func TestARemovedNodeIsDismissed(t *testing.T) {
 	waitFor(t, func() bool { return r.count() == 1 })
 	cluster := f.store.View().Cluster().Copy()
 	cluster.GossipKeys = [][]byte{[]byte("new")}
-	f.must(api.Delete(f.store.View().Node("n1")), api.Update(cluster))
+	f.must(api.Update(cluster), api.Delete(f.store.View().Node("n1")))
 	select {
 	case err := <-done:
 		if api.KindOf(err) != api.Forbidden || !strings.Contains(err.Error(), "node n1 was removed") {

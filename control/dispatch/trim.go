@@ -35,7 +35,7 @@ func trimCluster(c *api.Cluster) *api.Cluster {
 	out.CAKey = nil
 	out.JoinTokens = swarm.JoinTokens{}
 	out.Spec.CAConfig.SigningCAKey = ""
-	out.NextNodeNumber = 0
+	out.NextNodeNumber, out.Removals = 0, 0
 	return &out
 }
 

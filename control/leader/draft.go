@@ -68,6 +68,19 @@ func (d *draft) stored(k id) bool {
 	return k.kind != api.KindTask || d.View.Task(k.id) != nil
 }
 
+// Cluster returns the cluster as drafted.
+func (d *draft) Cluster() *api.Cluster {
+	stored := d.View.Cluster()
+	if stored == nil {
+		return nil
+	}
+	if op, ok := d.ops[idOf(stored)]; ok {
+		c, _ := now(op).(*api.Cluster)
+		return c
+	}
+	return stored
+}
+
 // Service returns the service as drafted.
 func (d *draft) Service(serviceID string) *api.Service {
 	if op, ok := d.ops[id{api.KindService, serviceID}]; ok {

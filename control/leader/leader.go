@@ -10,6 +10,7 @@ package leader
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,6 +63,8 @@ type Config struct {
 	Clock Clock
 	// NewID mints task ids; api.NewID when nil.
 	NewID func() string
+	// NewKey makes gossip keys; 32 random bytes when nil.
+	NewKey func() []byte
 	// Logger is slog's default when nil.
 	Logger *slog.Logger
 }
@@ -75,6 +78,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	if c.NewID == nil {
 		c.NewID = api.NewID
+	}
+	if c.NewKey == nil {
+		c.NewKey = randomKey
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -93,6 +99,13 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 	}
+}
+
+// randomKey makes a key of AES-256.
+func randomKey() []byte {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // it never fails, but ends the program
+	return key
 }
 
 // errResync ends a session whose picture of the state is incomplete.

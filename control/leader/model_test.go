@@ -77,7 +77,8 @@ func (m *model) elect() {
 	m.stop = stop
 	m.s = newSession(Config{
 		Store: m.store, Clock: m.clock, Logger: slog.New(slog.DiscardHandler),
-		NewID: func() string { m.ids++; return fmt.Sprintf("t%05d", m.ids) },
+		NewID:  func() string { m.ids++; return fmt.Sprintf("t%05d", m.ids) },
+		NewKey: func() []byte { m.ids++; return fmt.Appendf(nil, "key %d", m.ids) },
 	}, m.store.Subscribe(ctx, subscription))
 }
 

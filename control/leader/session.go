@@ -9,6 +9,7 @@ import (
 	"shoal/control/api"
 	"shoal/control/orchestrate"
 	"shoal/control/orchestrate/global"
+	"shoal/control/orchestrate/gossipkeys"
 	"shoal/control/orchestrate/history"
 	"shoal/control/orchestrate/keys"
 	"shoal/control/orchestrate/replicated"
@@ -32,7 +33,8 @@ type session struct {
 	// dirty has the services to be looked at, wake when others want to be.
 	dirty map[string]bool
 	wake  map[string]time.Time
-	// keys says that the epochs of tunnel keys are to be looked at, wakeKeys when.
+	// keys says that the epochs of tunnel keys and the gossip keys are to be looked
+	// at, wakeKeys when.
 	keys     bool
 	wakeKeys time.Time
 	// standalone says that the tasks of no service are to be looked at.
@@ -138,15 +140,17 @@ func (s *session) planStandalone(d *draft) {
 	}
 }
 
-// planKeys looks at the epochs of tunnel keys when nodes or cluster changed, or
-// when it is time.
+// planKeys looks at the epochs of tunnel keys and at the gossip keys when nodes or
+// cluster changed, or when it is time.
 func (s *session) planKeys(d *draft) {
 	if !s.keys && (s.wakeKeys.IsZero() || s.now.Before(s.wakeKeys)) {
 		return
 	}
-	p := keys.Plan(s.now, d)
-	s.enter(d, p.Ops, s.tellDraft)
-	s.keys, s.wakeKeys = false, p.Wake
+	tunnels := keys.Plan(s.now, d)
+	s.enter(d, tunnels.Ops, s.tellDraft)
+	gossip := gossipkeys.Plan(s.now, d, s.NewKey)
+	s.enter(d, gossip.Ops, s.tellDraft)
+	s.keys, s.wakeKeys = false, orchestrate.Earlier(tunnels.Wake, gossip.Wake)
 }
 
 // enter drafts operations and tells the other planners of them.

@@ -166,7 +166,25 @@ func (t *txn) delete(old api.Object) error {
 	}
 	t.touched[ref{old.ObjectKind(), old.ObjectID()}] = nil
 	t.changes = append(t.changes, Change{Old: old})
+	if err := t.countRemoval(old); err != nil {
+		return err
+	}
 	return t.retire(old, nil)
+}
+
+// countRemoval notes in the cluster that a node was removed, whoever removed it: the
+// keys that it had are to be replaced.
+func (t *txn) countRemoval(old api.Object) error {
+	if old.ObjectKind() != api.KindNode {
+		return nil
+	}
+	c, ok := t.first(api.KindCluster, byIDPrefix, "").(*api.Cluster)
+	if !ok {
+		return nil
+	}
+	next := *c
+	next.Removals++
+	return t.put(c, t.stamp(c, &next))
 }
 
 // status merges a node's report. A report that says nothing new changes nothing.
@@ -222,8 +240,8 @@ func nodeStatus(old, report *api.Node) *api.Node {
 	next := *old
 	next.Status, next.Description, next.ManagerStatus = report.Status, report.Description, report.ManagerStatus
 	next.DataPathAddr, next.RaftAddr, next.DownSince = report.DataPathAddr, report.RaftAddr, report.DownSince
-	next.Capabilities, next.Tunnel = report.Capabilities, report.Tunnel
-	same := next.Status == old.Status && next.DataPathAddr == old.DataPathAddr && next.RaftAddr == old.RaftAddr &&
+	next.Capabilities, next.Tunnel, next.GossipStep = report.Capabilities, report.Tunnel, report.GossipStep
+	same := next.Status == old.Status && next.GossipStep == old.GossipStep && next.DataPathAddr == old.DataPathAddr && next.RaftAddr == old.RaftAddr &&
 		next.DownSince.Equal(old.DownSince) && reflect.DeepEqual(next.ManagerStatus, old.ManagerStatus) &&
 		reflect.DeepEqual(next.Description, old.Description) && reflect.DeepEqual(next.Capabilities, old.Capabilities) &&
 		reflect.DeepEqual(next.Tunnel, old.Tunnel)

@@ -274,6 +274,10 @@ func (a *Agent) signal() {
 	}
 }
 
+// Tell has the node described to the managers soon: something that is not the agent's
+// has changed.
+func (a *Agent) Tell() { a.signal() }
+
 // Wake is signalled when there is something to report.
 func (a *Agent) Wake() <-chan struct{} { return a.wake }
 

@@ -167,9 +167,10 @@ func (c *capabilities) probeEncryption(ctx context.Context) error {
 	return nil
 }
 
-// describe adds what the managers must know of the node's tunnels. While the
+// describe adds what the managers must know of the node's gossip and tunnels. While the
 // kernel refuses to make them, the node is one that cannot encrypt.
 func (n *overlayMember) describe(r *api.NodeReport) {
+	r.GossipStep = n.GossipStep()
 	r.Tunnel = n.tunnels.report(n.Fabric().Wish().Settled)
 	trouble := n.Fabric().Trouble()
 	if trouble == nil || n.tunnels.missing != nil {

@@ -57,6 +57,8 @@ type Presence struct {
 	assigned atomic.Pointer[agent.Agent]
 	// roll has the nodes that the managers told of; nil before that.
 	roll atomic.Pointer[map[string]struct{}]
+	// step is that of the newest gossip keys in use.
+	step atomic.Uint64
 	// remembered are the owners that an earlier run knew, until the managers told
 	// which of them there still are.
 	remembered []string
@@ -110,8 +112,9 @@ func (p *Presence) Gossip() *gossip.Gossip { return p.gossip }
 // Serve says whose assignments the network is planned from, before Run.
 func (p *Presence) Serve(a *agent.Agent) {
 	p.assigned.Store(a)
-	if known := a.Assigned(); len(known.Nodes) > 0 { // of an earlier run
+	if known := a.Assigned(); known.Cluster != nil { // of an earlier run, as the gossip's keys are
 		p.enrol(known.Nodes)
+		p.step.Store(known.Cluster.GossipChange.Step)
 	}
 }
 
@@ -177,7 +180,7 @@ func (p *Presence) Follow(a api.Assignment) {
 				p.forget(o.ID)
 			}
 		case *api.Cluster:
-			p.setKeys(o.GossipKeys)
+			p.setKeys(o)
 		}
 	}
 	var peers []string
@@ -192,14 +195,24 @@ func (p *Presence) Follow(a api.Assignment) {
 	}
 }
 
-func (p *Presence) setKeys(keys [][]byte) {
-	if len(keys) == 0 {
+// setKeys gossips with the cluster's keys, and has the managers told: they wait for
+// it before they take the next step of a change.
+func (p *Presence) setKeys(c *api.Cluster) {
+	if len(c.GossipKeys) == 0 {
 		return
 	}
-	if err := p.gossip.SetKeys(keys); err != nil {
+	if err := p.gossip.SetKeys(c.GossipKeys); err != nil {
 		p.cfg.Logger.Error("the gossip keys are not changed", "error", err)
+		return
+	}
+	if p.step.Swap(c.GossipChange.Step) != c.GossipChange.Step {
+		p.assigned.Load().Tell()
 	}
 }
+
+// GossipStep is the last step of the cluster's change of gossip keys that this node
+// has made.
+func (p *Presence) GossipStep() uint64 { return p.step.Load() }
 
 // keepOnly forgets the nodes of an earlier run that the managers do not know any
 // more: they were removed while this one was away.
