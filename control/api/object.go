@@ -56,15 +56,16 @@ type Cluster struct {
 	// TunnelKeys says which keys of encrypted networks count; zero until the
 	// leader has begun the first epoch.
 	TunnelKeys KeyEpochs `json:"TunnelKeys,omitzero"`
-	// NextNodeNumber is the number the next new node gets.
+	// NextNodeNumber is the lowest number that no node has ever had.
 	NextNodeNumber uint32 `json:",omitempty"`
 }
 
 // Node is a machine of the cluster.
 type Node struct {
 	swarm.Node
-	// Number is a small cluster-wide unique number, 1 to 16382, never used
-	// again: addresses that every node needs one of are derived from it.
+	// Number is a small cluster-wide unique number, 1 to NodeNumberMax: addresses that
+	// every node needs one of are derived from it. That of a removed node is given
+	// again only when no other is left, and none of the nodes knows the old one's.
 	Number uint32 `json:",omitempty"`
 	// DataPathAddr is the VTEP address of the node.
 	DataPathAddr netip.Addr `json:"DataPathAddr,omitzero"`
@@ -79,6 +80,9 @@ type Node struct {
 	// GossipStep is the last step of GossipChange that the node said it has made.
 	GossipStep uint64 `json:",omitempty"`
 }
+
+// NodeNumberMax is the last number that a node can have.
+const NodeNumberMax = 16382
 
 // ProbeVNI is the VXLAN identifier, the last there is, by which nodes test the
 // data path between them. No network has it.

@@ -8,7 +8,7 @@ import (
 
 // Retired is what an object gave up and nobody may be given yet: some node may
 // still know it under its old meaning. The state machine makes it, in the
-// transaction in which a service, task or network gives something up, so its
+// transaction in which a service, task, network or node gives something up, so its
 // version is the moment of that. A release (see Release) takes it away, once every
 // node has put a later state into effect.
 type Retired struct {
@@ -20,6 +20,8 @@ type Retired struct {
 	// Network is a removed network, whose subnets and VNI are meant. Tasks that
 	// are about to stop still work on it.
 	Network *Network `json:",omitempty"`
+	// Number is that of a removed node.
+	Number uint32 `json:",omitempty"`
 }
 
 // RetiredAddress is an address in a network.

@@ -27,6 +27,4 @@ const (
 	forbiddenTries = 4
 	// conflictTries bounds how often a node number is fought for.
 	conflictTries = 16
-	// maxNodeNumber is the last number that a node can have, see api.Node.
-	maxNodeNumber = 16382
 )

@@ -235,21 +235,61 @@ func TestNumbersAreUnique(t *testing.T) {
 	}
 }
 
-func TestNumbersRunOut(t *testing.T) {
+// TestNumbersAreUsedAgain: once every number has been given, a node gets one of a node
+// that was removed, but not before the nodes have confirmed that they know it no more.
+func TestNumbersAreUsedAgain(t *testing.T) {
 	c := newCluster()
-	full := c.store.View().Cluster().Copy()
-	full.NextNodeNumber = maxNodeNumber + 1
-	if err := c.propose(t.Context(), []api.Op{api.Update(full)}); err != nil {
-		t.Fatal(err)
-	}
 	s := &Server{Store: c.store, Propose: c.propose, Now: time.Now}
-	csr, _, err := ca.NewRequest()
+	enter := func() (*api.Node, error) {
+		t.Helper()
+		csr, _, err := ca.NewRequest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := ca.NodeIDOf(csr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.join(t.Context(), joinRequest{Token: c.worker.Reveal(), CSR: string(csr)})
+		return c.store.View().Node(id), err
+	}
+	first, err := enter()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.join(t.Context(), joinRequest{Token: c.worker.Reveal(), CSR: string(csr)}); api.KindOf(err) != api.Unavailable {
-		t.Error(err)
+	full := c.store.View().Cluster().Copy()
+	full.NextNodeNumber = api.NodeNumberMax + 1
+	ops := []api.Op{api.Update(full)}
+	for number := uint32(1); number <= api.NodeNumberMax; number++ {
+		if number != first.Number {
+			n := &api.Node{Number: number}
+			n.ID = fmt.Sprint("n", number)
+			ops = append(ops, api.Create(n))
+		}
 	}
+	must := func(ops ...api.Op) {
+		t.Helper()
+		if err := c.propose(t.Context(), ops); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(ops...)
+	refused := func(when string) {
+		t.Helper()
+		if _, err := enter(); api.KindOf(err) != api.Unavailable {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	refused("all are in use")
+	must(api.Delete(c.store.View().Node("n500")), api.Delete(c.store.View().Node("n70")))
+	refused("nodes may know the number of the removed ones")
+	must(api.Release(c.store.View().Index()))
+	for _, want := range []uint32{70, 500} {
+		if n, err := enter(); err != nil || n.Number != want {
+			t.Errorf("number %v instead of %d: %v", n, want, err)
+		}
+	}
+	refused("all are in use again")
 }
 
 // TestDataPathsOfOneFamily: a machine that could not exchange tasks' traffic with

@@ -124,7 +124,8 @@ func checkAvailability(a swarm.NodeAvailability) (swarm.NodeAvailability, error)
 	return "", api.Errorf(api.Invalid, "invalid node availability %q", a)
 }
 
-// create adds the node with the next number, or returns the one that is there.
+// create adds the node with the next number, one that nobody has had while there is
+// such a one, or returns the one that is there.
 // Number and node are one transaction, which is tried again when somebody else
 // changed the cluster object meanwhile.
 func (s *Server) create(ctx context.Context, node *api.Node) (*api.Node, error) {
@@ -157,14 +158,32 @@ func (s *Server) numbered(node *api.Node) ([]api.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cluster.NextNodeNumber > maxNodeNumber {
-		return nil, api.Errorf(api.Unavailable, "all %d node numbers of the cluster are used up", maxNodeNumber)
+	// The cluster is written in any case: who else takes a number is refused by its version.
+	next, numbered := cluster.Copy(), node.Copy()
+	if numbered.Number = max(cluster.NextNodeNumber, 1); numbered.Number <= api.NodeNumberMax {
+		next.NextNodeNumber = numbered.Number + 1
+	} else if numbered.Number, err = freeNumber(s.Store.View()); err != nil {
+		return nil, err
 	}
-	next := cluster.Copy()
-	next.NextNodeNumber = max(cluster.NextNodeNumber, 1) + 1
-	numbered := node.Copy()
-	numbered.Number = next.NextNodeNumber - 1
 	return []api.Op{api.Update(next), api.Create(numbered)}, nil
+}
+
+// freeNumber is the lowest number that a removed node had and that no node knows as
+// its any more.
+func freeNumber(v *store.View) (uint32, error) {
+	taken := map[uint32]bool{}
+	for _, n := range v.Nodes() {
+		taken[n.Number] = true
+	}
+	for _, r := range v.Retired() {
+		taken[r.Number] = true
+	}
+	for number := uint32(1); number <= api.NodeNumberMax; number++ {
+		if !taken[number] {
+			return number, nil
+		}
+	}
+	return 0, api.Errorf(api.Unavailable, "all %d node numbers of the cluster are in use, or were a moment ago", api.NodeNumberMax)
 }
 
 func (s *Server) cluster() (*api.Cluster, error) {

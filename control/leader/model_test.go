@@ -22,8 +22,10 @@ type model struct {
 	clock *handClock
 	index uint64
 	ids   int
-	s     *session
-	stop  context.CancelFunc
+	// joined counts the nodes that ever were.
+	joined int
+	s      *session
+	stop   context.CancelFunc
 	// rounds counts rounds that wanted something.
 	rounds int
 	// committed is called after each commit.
@@ -57,10 +59,11 @@ func newModel(t fataler, nodes int) *model {
 	return m
 }
 
-// join adds node n<number>.
+// join adds node n<number>; one that had been removed gets a number that is new.
 func (m *model) join(number int) {
+	m.joined++
 	n := &api.Node{}
-	n.ID, n.Number = fmt.Sprintf("n%d", number), uint32(number)
+	n.ID, n.Number = fmt.Sprintf("n%d", number), uint32(m.joined)
 	n.Spec.Availability, n.Spec.Role = swarm.NodeAvailabilityActive, swarm.NodeRoleWorker
 	n.Status.State = swarm.NodeStateReady
 	n.Description.Hostname = n.ID

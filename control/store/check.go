@@ -96,6 +96,9 @@ func (t *txn) checkNode(next *api.Node) error {
 		if other := t.first(api.KindNode, byNumber, key); other != nil && other.ObjectID() != next.ID {
 			return api.Errorf(api.Internal, "node number %s of node %s belongs to node %s", key, next.ID, other.ObjectID())
 		}
+		if other := t.first(api.KindRetired, byNumber, key); other != nil {
+			return api.Errorf(api.Internal, "node number %s of node %s is not free yet: %s", key, next.ID, other.ObjectID())
+		}
 	}
 	return nil
 }

@@ -31,6 +31,11 @@ func (t *txn) retire(old, next api.Object) error {
 		gone := *old
 		gone.Removed, gone.Version.Index = true, t.index
 		return t.putRetired(&api.Retired{ID: t.retiredID(old.ID), Network: &gone})
+	case *api.Node:
+		if next != nil || old.Number == 0 {
+			return nil
+		}
+		return t.putRetired(&api.Retired{ID: t.retiredID(old.ID), Number: old.Number})
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ const (
 	byIDPrefix    = "id_prefix"
 	byName        = "name"        // cluster, service, network: unique
 	byHostname    = "hostname"    // node
-	byNumber      = "number"      // node: unique
+	byNumber      = "number"      // node, retired: unique
 	byVNI         = "vni"         // network, retired: unique
 	byIngress     = "ingress"     // network: unique, the routing mesh's; service: publishes in the mesh
 	byNetwork     = "network"     // service: ids or names it refers to; task: ids, live tasks only; retired: the id of the removed one
@@ -73,6 +73,7 @@ func schema() *memdb.DBSchema {
 	table(api.KindRetired,
 		index(byNetwork, true, removedNetwork),
 		index(byVNI, true, removedVNI),
+		index(byNumber, true, func(r *api.Retired) []string { return someNumber(r.Number) }),
 		index(byAddress, false, retiredAddresses))
 	return &memdb.DBSchema{Tables: tables}
 }
