@@ -32,6 +32,7 @@ var Faults = []Fault{
 	{"the leader's host loses power", powerCutLeader},
 	{"packets are lost", loss},
 	{"every manager restarts at once", restartManagers},
+	{"a worker is removed and joins again", removeWorker},
 }
 
 func start(hosts ...*Host) func(context.Context) error {

@@ -83,7 +83,7 @@ func (s *Script) AtRest(ctx context.Context) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Rest, fmt.Errorf("%s are over", s.Rest))
 	defer cancel()
-	err := Await(ctx, s.op.Converged, s.op.Kept, s.c.Agree, s.c.Tables, s.c.Kernels, s.op.Reach, s.c.Owned, s.op.Kept)
+	err := Await(ctx, s.op.Converged, s.op.Kept, s.c.Agree, s.c.Tables, s.c.Keys, s.c.Kernels, s.op.Reach, s.c.Owned, s.op.Kept)
 	s.Log("at rest after %s", time.Since(began).Round(time.Millisecond))
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -46,6 +47,13 @@ func (d *door) refusal(nodeID string) error {
 		return fmt.Errorf("gossip with node %s is refused: %w", nodeID, err)
 	}
 	return nil
+}
+
+// admitted leaves out what is of owners that are refused: others may know it a while
+// longer, and Serf tells newcomers of events that are past. What is of a node that is
+// only not known yet comes with the comparison of tables when that one is met.
+func admitted[T any](d *door, items []T, owner func(T) string) []T {
+	return slices.DeleteFunc(items, func(item T) bool { return d.refusal(owner(item)) != nil })
 }
 
 // NotifyAlive keeps nodes that are not admitted out of the membership, whoever

@@ -88,7 +88,7 @@ func TestARemovedNodeIsOut(t *testing.T) {
 	if _, err := out.serf.Join([]string{a.Addr().String()}, true); err == nil {
 		t.Error("it joins again")
 	}
-	eventually(t, 15*time.Second, "it hears nobody any more", func() bool { return out.sees("a") == Failed && out.sees("b") == Failed })
+	eventually(t, 30*time.Second, "it hears nobody any more", func() bool { return out.sees("a") == Failed && out.sees("b") == Failed })
 	a.write("after", "web")
 	out.write("t2", "web")
 	eventually(t, 5*time.Second, "the others agree", func() bool { return agree(c.nodes[:2]) && len(b.table.View().All()) == 1 })
@@ -152,6 +152,30 @@ func TestNobodyIsMetInIgnorance(t *testing.T) {
 	took := eventually(t, 3*time.Second, "all meet", func() bool { return fresh.sees("a") == Alive && fresh.sees("b") == Alive })
 	t.Logf("met %s after the node was told", took)
 	c.formed()
+}
+
+// TestNothingOfARemovedNodeIsTakenIn: neither what others tell of it later nor what Serf
+// tells newcomers of events that are past.
+func TestNothingOfARemovedNodeIsTakenIn(t *testing.T) {
+	t.Parallel()
+	c := &cluster{t: t, ca: newTestCA(t), fabric: newFabric()}
+	everybody := newRoll("a", "out", "new")
+	a, out := c.enrol("a", everybody), c.enrol("out", newRoll("a", "out"))
+	c.formed()
+	for i := range 20 {
+		out.write("t", fmt.Sprint("web", i))
+	}
+	eventually(t, 5*time.Second, "tables agree", func() bool { return agree(c.nodes) })
+	must(t, out.Shutdown())
+	fresh := c.enrol("new", newRoll("a", "new"))
+	eventually(t, 10*time.Second, "the new one is met", func() bool { return fresh.sees("a") == Alive && a.sees("new") == Alive })
+	a.write("t", "web")
+	must(t, a.syncWith(t.Context(), "new"))
+	must(t, fresh.syncWith(t.Context(), "a"))
+	eventually(t, 5*time.Second, "all of it has come", func() bool { _, ok := fresh.table.View().Record("a", "t"); return ok })
+	if owners, behind := fresh.table.Owners(), fresh.table.Behind(); len(owners) != 2 || len(behind) != 0 {
+		t.Errorf("it knows of %v, and waits for %v", owners, behind)
+	}
 }
 
 func TestRefusedNodesThatAreNotedAreBounded(t *testing.T) {

@@ -3,6 +3,8 @@ package gossip
 import (
 	"math/rand/v2"
 	"time"
+
+	"shoal/overlay/endpoint"
 )
 
 // gapPlan decides when to ask for what is missing: per owner first after a short
@@ -78,6 +80,16 @@ func (g *Gossip) takeUrgent() map[string]bool {
 	urgent := g.urgent
 	g.urgent = map[string]bool{}
 	return urgent
+}
+
+// hint takes in that an owner is said to have written up to a position, unless it is
+// one whose writes are not taken in.
+func (g *Gossip) hint(owner string, at endpoint.Position) (behind bool) {
+	if g.door.refusal(owner) != nil || !g.table.Hint(owner, at) {
+		return false
+	}
+	g.hurry(owner)
+	return true
 }
 
 // hurry notes that an owner is said to have written up to a position that the

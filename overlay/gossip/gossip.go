@@ -293,16 +293,14 @@ func (g *Gossip) take(ev serf.UserEvent) {
 		if len(records) > 0 && records[0].Owner == g.cfg.NodeID && !g.table.At().Before(records[len(records)-1].At()) {
 			return // our own event, come round
 		}
-		g.merged(g.table.Merge(records))
+		g.merged(g.table.Merge(admitted(g.door, records, func(r endpoint.Record) string { return r.Owner })))
 	case eventHint:
 		owner, at, err := decodeHint(ev.Payload)
 		if err != nil {
 			g.stats.corrupt.Add(1)
 			return
 		}
-		if g.table.Hint(owner, at) {
-			g.hurry(owner)
-		}
+		g.hint(owner, at)
 	}
 	kick(g.gapKick)
 }

@@ -100,7 +100,7 @@ func (g *Gossip) pull(ctx context.Context, id string, owners []string) error {
 			return fmt.Errorf("sets of node %s: %w", id, err)
 		}
 		g.stats.pulls.Add(1)
-		g.merged(g.table.MergeSets(a.Sets))
+		g.mergeSets(a.Sets)
 		if err := g.push(ctx, id, a.Wants); err != nil {
 			return err
 		}
@@ -109,6 +109,11 @@ func (g *Gossip) pull(ctx context.Context, id string, owners []string) error {
 		}
 	}
 	return fmt.Errorf("synchronise with node %s: no end after %d rounds", id, roundsMax)
+}
+
+// mergeSets takes in what another node knows.
+func (g *Gossip) mergeSets(sets []endpoint.Set) {
+	g.merged(g.table.MergeSets(admitted(g.door, sets, func(s endpoint.Set) string { return s.Owner })))
 }
 
 // push gives a member what it asked for.

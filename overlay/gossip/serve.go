@@ -60,7 +60,7 @@ func (g *Gossip) answer(w io.Writer, kind byte, body []byte) error {
 		if err != nil {
 			return fmt.Errorf("push: %w", err)
 		}
-		g.merged(g.table.MergeSets(a.Sets))
+		g.mergeSets(a.Sets)
 		kick(g.gapKick)
 		return writeFrame(w, kindTaken, nil)
 	case kindApplied:
@@ -97,8 +97,7 @@ func (g *Gossip) answerApplied(w io.Writer, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("applied: %w", err)
 	}
-	if g.table.Hint(req.Owner, req.At) {
-		g.hurry(req.Owner)
+	if g.hint(req.Owner, req.At) {
 		kick(g.gapKick)
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, min(req.Wait, g.pace.StreamTimeout/2))
