@@ -149,3 +149,31 @@ func TestConnectionsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedNodesTakeUpNoPlace: their connections end with the refusal.
+func TestRefusedNodesTakeUpNoPlace(t *testing.T) {
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	root, err := ca.NewRoot(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	open := serve(t, ok, node(t, root, "n1", "c"), func(id string) error {
+		if id == "gone" {
+			return api.Errorf(api.Forbidden, "node %s was removed", id)
+		}
+		return nil
+	})
+	gone := node(t, root, "gone", "c")
+	for range connectionsMax {
+		if err := open(gone).Get(t.Context(), "n1", "/", nil, &struct{}{}); api.KindOf(err) != api.Forbidden {
+			t.Fatalf("a removed node: %v", err)
+		}
+	}
+	member := node(t, root, "n2", "c")
+	for deadline := time.Now().Add(5 * time.Second); open(member).Get(t.Context(), "n1", "/", nil, &struct{}{}) != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("they keep others out")
+		}
+	}
+}
