@@ -1,8 +1,8 @@
 // Package peer is how nodes of a cluster ask each other about their networks:
 // HTTP/1.1 on the connections that the gossip port hands on, mutually
 // authenticated with the cluster's certificates. Every node has that port,
-// workers too, and whoever holds a certificate of the cluster may ask, such as a
-// scraper of metrics.
+// workers too, and whoever holds a certificate of one that was not removed may ask,
+// such as a scraper of metrics.
 //
 // It knows nothing of what is asked, opens no port, and decides nothing but who
 // may ask.
