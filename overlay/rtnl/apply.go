@@ -43,7 +43,9 @@ func (k *Kernel) Apply(ctx context.Context, ops []vxlan.Op) error {
 			err = k.apply(ctx, op)
 		}
 		if err != nil {
-			failed.Add(op, err)
+			for _, op := range ops[:count] {
+				failed.Add(op, err)
+			}
 		} else if !failed.Blocks(op) {
 			made.note(op)
 		}

@@ -54,6 +54,33 @@ func (k *Kernel) read(path string, of kind) (vxlan.Namespace, bool, error) {
 	return ns, true, err
 }
 
+// readPeers returns a vxlan link with its tables, and whether it exists.
+func (k *Kernel) readPeers(path, name string) (vxlan.Link, bool, error) {
+	s, err := k.open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return vxlan.Link{}, false, nil
+	}
+	if err != nil {
+		return vxlan.Link{}, false, err
+	}
+	found, err := s.netlink.LinkByName(name)
+	if gone(err) == nil && err != nil {
+		return vxlan.Link{}, false, nil
+	}
+	if err != nil {
+		return vxlan.Link{}, false, err
+	}
+	if found.Type() != vxlan.KindVXLAN {
+		return vxlan.Link{}, false, nil
+	}
+	link := convert(found, vxlan.KindVXLAN)
+	r := reader{space: s, links: map[int]*vxlan.Link{link.Index: link}}
+	if err := errors.Join(r.readForward(), r.readNeighbors()); err != nil {
+		return vxlan.Link{}, false, err
+	}
+	return *link, true, nil
+}
+
 // reader collects one namespace.
 type reader struct {
 	*space

@@ -15,6 +15,9 @@ const (
 // namespace.
 type Actual struct {
 	Namespaces map[string]Namespace
+	// Unread says why nothing is known of a namespace, by path; it is not among
+	// Namespaces then, and Plan leaves it alone.
+	Unread map[string]error `json:"-"`
 }
 
 // Namespace is the state of one network namespace.

@@ -22,6 +22,21 @@ func Touches(op Op) []string {
 	return []string{at.namespace}
 }
 
+// Lags says whether the overlay namespace at path goes on sending by what it knew
+// before when the operation is not carried out: a tunnel's entries stay, or a tunnel
+// that nobody wants. Without what only makes a link, nothing is sent, and a task's
+// own port knows nobody.
+func Lags(op Op) (path string, lags bool) {
+	where, _, _ := at(op)
+	switch o := op.(type) {
+	case DelNamespace:
+		return o.Path, true
+	case SetForward, DelForward, SetStatic, DelStatic, SetNeighbor, DelNeighbor, SetLink, DelLink:
+		return where.namespace, tunnelLink.MatchString(where.link)
+	}
+	return "", false
+}
+
 // at is what an operation is about: a link, or with an empty name the namespace
 // itself. A veth pair is about both its ends.
 func at(op Op) (where, peer place, both bool) {

@@ -13,7 +13,8 @@ import (
 // reaches everyone), then removals. Where nothing differs it returns nothing.
 //
 // A sandbox whose namespace has lost its name but still has its legs is left
-// alone: processes live in it, and another namespace would not help them.
+// alone: processes live in it, and another namespace would not help them. So is
+// what could not be read.
 func Plan(desired Desired, actual Actual) []Op {
 	p := &planner{wish: newWish(desired), have: map[place]Link{}, actual: actual, fresh: map[string]bool{}}
 	for path, ns := range actual.Namespaces {
@@ -21,7 +22,10 @@ func Plan(desired Desired, actual Actual) []Op {
 			p.have[place{path, name}] = link
 		}
 	}
+	p.findTunnels()
+	p.findLost()
 	p.clear()
+	p.findLegs()
 	p.namespaces()
 	p.links(func(w *wished) bool { return w.Kind != KindVeth })
 	p.links(func(w *wished) bool { return w.Kind == KindVeth })
@@ -43,13 +47,54 @@ type planner struct {
 	// rerouted lists links whose routes the kernel drops during the plan.
 	first, ops, last []Op
 	rerouted         map[place]bool
+	// tunnels are the vxlan links that are there, in a fixed order; legs marks the
+	// namespaces that have an end of a veth pair; lost are the wished inner ends
+	// whose outer ends are in a namespace that could not be read.
+	tunnels []place
+	legs    map[string]bool
+	lost    map[place]bool
 }
+
+func (p *planner) findTunnels() {
+	for _, at := range p.sorted() {
+		if p.have[at].Kind == KindVXLAN {
+			p.tunnels = append(p.tunnels, at)
+		}
+	}
+}
+
+func (p *planner) findLegs() {
+	p.legs = map[string]bool{}
+	for at, link := range p.have {
+		if link.Kind == KindVeth {
+			p.legs[at.namespace] = true
+		}
+	}
+}
+
+func (p *planner) findLost() {
+	if len(p.actual.Unread) == 0 {
+		return
+	}
+	p.lost = map[place]bool{}
+	for _, w := range p.wish.links {
+		if w.inner != (place{}) && p.unread(w.namespace) {
+			p.lost[w.inner] = true
+		}
+	}
+}
+
+// unread says whether nothing is known of a namespace.
+func (p *planner) unread(path string) bool { return p.actual.Unread[path] != nil }
 
 func (p *planner) do(ops ...Op) { p.ops = append(p.ops, ops...) }
 
 // clear deletes what is in the way.
 func (p *planner) clear() {
 	for _, w := range p.wish.links {
+		if p.unread(w.namespace) || p.unread(w.inner.namespace) {
+			continue
+		}
 		if have, ok := p.have[w.place]; ok && (have.Kind != w.Kind || have.Tunnel != w.Tunnel) {
 			p.clearLink(w.place)
 		}
@@ -87,8 +132,8 @@ func (p *planner) overlay(path string) bool {
 
 // clearTunnels deletes other vxlan links that hold the VNI on this node.
 func (p *planner) clearTunnels(w *wished) {
-	for _, at := range p.sorted() {
-		have := p.have[at]
+	for _, at := range p.tunnels {
+		have := p.have[at] // nothing where it is cleared already
 		if at != w.place && have.Kind == KindVXLAN && have.Tunnel.VNI == w.Tunnel.VNI && have.Tunnel.Port == w.Tunnel.Port && have.Tunnel.Underlay == w.Tunnel.Underlay {
 			p.clearLink(at)
 		}
@@ -105,6 +150,9 @@ func (p *planner) sorted() []place {
 // namespaces makes missing namespaces and sets kernel settings.
 func (p *planner) namespaces() {
 	for _, s := range p.wish.spaces {
+		if p.unread(s.path) {
+			continue
+		}
 		ns, ok := p.actual.Namespaces[s.path]
 		if !ok && s.path != "" {
 			if !s.overlay && p.inUse(s.path) {
@@ -119,7 +167,7 @@ func (p *planner) namespaces() {
 				p.do(set)
 			}
 		}
-		if s.path != "" && !s.overlay && !p.hasLegs(s.path) {
+		if s.path != "" && !s.overlay && !p.legs[s.path] {
 			p.sandboxSettings(s.path)
 		}
 	}
@@ -136,16 +184,6 @@ func (p *planner) sandboxSettings(path string) {
 	}
 }
 
-// hasLegs says whether a sandbox has a leg already.
-func (p *planner) hasLegs(path string) bool {
-	for at, link := range p.have {
-		if at.namespace == path && link.Kind == KindVeth {
-			return true
-		}
-	}
-	return false
-}
-
 // inUse says whether a namespace without a name is alive: a veth pair ends with
 // either of its ends.
 func (p *planner) inUse(path string) bool {
@@ -158,8 +196,12 @@ func (p *planner) inUse(path string) bool {
 }
 
 // hidden says whether a wished link is in a namespace that has no name but is
-// in use; nothing can be done there.
+// in use, or that could not be read, or is missing with its other end in one; nothing
+// can be done there.
 func (p *planner) hidden(w *wished) bool {
+	if _, there := p.have[w.place]; !there && p.lost[w.place] {
+		return true
+	}
 	_, ok := p.actual.Namespaces[w.namespace]
 	return w.namespace != "" && !ok && !p.fresh[w.namespace]
 }

@@ -3,6 +3,7 @@ package vxlan_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -231,4 +232,57 @@ func TestPlanPeersFollowsPlan(t *testing.T) {
 			t.Fatalf("PlanPeers:\n%s\nPlan:\n%s", text(ops), text(whole))
 		}
 	})
+}
+
+// TestPlanLeavesAloneWhatItCannotRead: nothing is done in a namespace that could not
+// be read, nothing that is there is cleared because its other end is in one, and all
+// else is put right.
+func TestPlanLeavesAloneWhatItCannotRead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		k, d := vxlantest.New(), drawDesired(t)
+		settle(t, k, d)
+		if len(k.Namespaces()) == 0 {
+			return
+		}
+		dark := rapid.SampledFrom(k.Namespaces()).Draw(t, "unreadable")
+		k.Unreadable[dark] = fs.ErrPermission
+		actual, _ := k.Read(context.Background(), d)
+		if ops := vxlan.Plan(d, actual); len(ops) > 0 {
+			t.Fatalf("nothing changed, and without %s the plan is\n%s", dark, text(ops))
+		}
+		trample(t, k)
+		if !slices.Contains(k.Namespaces(), dark) {
+			return
+		}
+		actual, _ = k.Read(context.Background(), d)
+		for _, op := range vxlan.Plan(d, actual) {
+			if at := vxlan.Touches(op); at[0] == dark {
+				t.Fatalf("planned in %s: %s", dark, op)
+			}
+		}
+		delete(k.Unreadable, dark)
+		converge(t, k, d)
+	})
+}
+
+func TestLags(t *testing.T) {
+	const ns = "/ns/net-0"
+	for _, tt := range []struct {
+		op   vxlan.Op
+		want bool
+	}{
+		{vxlan.DelForward{Namespace: ns, Link: "vx4096"}, true},
+		{vxlan.SetNeighbor{Namespace: ns, Link: "vx4096"}, true},
+		{vxlan.SetLink{Namespace: ns, Name: "vx4096", MTU: 1400}, true}, // its entries wait for it
+		{vxlan.DelLink{Namespace: ns, Name: "vx4096"}, true},
+		{vxlan.DelNamespace{Path: ns}, true},
+		{vxlan.AddVXLAN{Namespace: ns, Name: "vx4096"}, false}, // nothing leaves without it
+		{vxlan.SetLink{Namespace: ns, Name: "sv0123456789ab", Up: true}, false},
+		{vxlan.SetNeighbor{Namespace: "/ns/task-0", Link: "eth0"}, false},
+		{vxlan.AddVeth{Namespace: ns, Name: "sv0123456789ab", PeerNamespace: "/ns/task-0"}, false},
+	} {
+		if path, lags := vxlan.Lags(tt.op); lags != tt.want || lags && path != ns {
+			t.Errorf("%s: %q %v", tt.op, path, lags)
+		}
+	}
 }

@@ -35,6 +35,10 @@ type Kernel struct {
 	// after it, as when the process ends.
 	FailAt  int
 	Failure error
+	// Unreadable says why a namespace cannot be read, by path.
+	Unreadable map[string]error
+	// Looked counts how often each namespace was read, by path.
+	Looked map[string]int
 }
 
 type space struct {
@@ -52,7 +56,7 @@ type link struct {
 
 // New returns a kernel with the node's own namespace in it.
 func New() *Kernel {
-	k := &Kernel{spaces: make(map[string]*space)}
+	k := &Kernel{spaces: make(map[string]*space), Unreadable: map[string]error{}, Looked: map[string]int{}}
 	k.addSpace("")
 	return k
 }
@@ -106,6 +110,14 @@ func (k *Kernel) Read(_ context.Context, desired vxlan.Desired) (vxlan.Actual, e
 		if !s.overlay && !sandboxes[path] {
 			continue
 		}
+		if err := k.Unreadable[path]; err != nil {
+			if out.Unread == nil {
+				out.Unread = map[string]error{}
+			}
+			out.Unread[path] = err
+			continue
+		}
+		k.Looked[path]++
 		ns := vxlan.Namespace{Overlay: s.overlay, Links: make(map[string]vxlan.Link), Sysctls: maps.Clone(s.sysctls), Rules: slices.Clone(s.rules)}
 		for name, l := range s.links {
 			if owns(path, s.overlay)(l.Kind, name) {
@@ -115,6 +127,23 @@ func (k *Kernel) Read(_ context.Context, desired vxlan.Desired) (vxlan.Actual, e
 		out.Namespaces[path] = ns
 	}
 	return out, nil
+}
+
+// ReadPeers returns what rtnl would return for a network.
+func (k *Kernel) ReadPeers(_ context.Context, n vxlan.Network) (vxlan.Link, bool, error) {
+	s := k.spaces[n.Namespace]
+	if s == nil {
+		return vxlan.Link{}, false, nil
+	}
+	if err := k.Unreadable[n.Namespace]; err != nil {
+		return vxlan.Link{}, false, err
+	}
+	k.Looked[n.Namespace]++
+	l := s.links[vxlan.TunnelName(n.VNI)]
+	if l == nil || l.Kind != vxlan.KindVXLAN {
+		return vxlan.Link{}, false, nil
+	}
+	return l.copy(), true, nil
 }
 
 func owns(path string, overlay bool) func(kind, name string) bool {
