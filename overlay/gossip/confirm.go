@@ -17,8 +17,8 @@ const confirmsMax = 32
 var errNotApplied = errors.New("not yet applied")
 
 // Confirm waits until every live member, the own node included, has applied the
-// write that made r, or a later one of its owner, to its kernel (see SetApplied).
-// A member that fails or leaves meanwhile is no longer waited for, one that
+// write that made r, or a later one of its owner, to its kernel (see SetApplied), as
+// far as it concerns r's networks: all of them when r is a tombstone. A member that fails or leaves meanwhile is no longer waited for, one that
 // appears is. When ctx ends first, missing names the nodes, sorted, that have not
 // said so, and err wraps ctx's error.
 func (g *Gossip) Confirm(ctx context.Context, r endpoint.Record) (missing []string, err error) {
@@ -76,28 +76,30 @@ func (g *Gossip) askApplied(ctx context.Context, ids []string, r endpoint.Record
 func (g *Gossip) askAppliedOne(ctx context.Context, id string, r endpoint.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, g.pace.StreamTimeout/2)
 	defer cancel()
+	networks := concerned(r)
 	if id == g.cfg.NodeID {
-		if g.waitApplied(ctx, r.Owner, r.At()).Before(r.At()) {
+		if !g.waitApplied(ctx, r.Owner, r.At(), networks).covers(r.At(), networks) {
 			return errNotApplied
 		}
 		return nil
 	}
-	return g.watch(reachKey{id, r.Owner}).wait(ctx, r.At(), func(ctx context.Context, at endpoint.Position) (endpoint.Position, error) {
+	return g.watch(reachKey{id, r.Owner}).wait(ctx, r.At(), networks, func(ctx context.Context, at endpoint.Position) (progress, error) {
 		return g.askReached(ctx, id, r.Owner, at)
 	})
 }
 
 // askReached asks a node how far it has applied an owner's writes; the node
-// answers once that is at or past at, or after a quarter of a StreamTimeout.
-func (g *Gossip) askReached(ctx context.Context, id, owner string, at endpoint.Position) (endpoint.Position, error) {
+// answers once that is at or past at but for networks that it holds back, or after
+// a quarter of a StreamTimeout.
+func (g *Gossip) askReached(ctx context.Context, id, owner string, at endpoint.Position) (progress, error) {
 	req := appliedRequest{Owner: owner, At: at, Wait: g.pace.StreamTimeout / 4}
 	kind, body, err := g.call(ctx, id, kindApplied, req.encode())
 	if err != nil {
-		return endpoint.Position{}, err
+		return progress{}, err
 	}
-	got, rest, err := decodePosition(body)
-	if err != nil || kind != kindReached || len(rest) > 0 {
-		return endpoint.Position{}, errors.Join(errFrame, err)
+	got, err := decodeProgress(body)
+	if err != nil || kind != kindReached {
+		return progress{}, errors.Join(errFrame, err)
 	}
 	return got, nil
 }

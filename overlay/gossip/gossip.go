@@ -62,8 +62,10 @@ type Gossip struct {
 	published endpoint.Position
 	hinted    endpoint.Position
 
-	// applied is the view the kernel follows; appliedWake closes when it changes.
+	// applied is the view the kernel follows, but for the networks in held, where it
+	// follows older ones; appliedWake closes when that changes.
 	applied     *endpoint.View
+	held        map[string]*endpoint.View
 	appliedWake chan struct{}
 	// unmet are the owners that the table knew from an earlier run and that have
 	// not been met in this one, see strangersFor.

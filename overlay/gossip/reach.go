@@ -10,12 +10,12 @@ import (
 // reachKey names what one node has applied of one owner's writes.
 type reachKey struct{ node, owner string }
 
-// reach remembers the furthest position a node has confirmed, and lets all who wait
+// reach remembers how far a node has confirmed, and lets all who wait
 // for one share a single request to it: many tasks that stop at once cost each
 // member one stream.
 type reach struct {
 	mu  sync.Mutex
-	got endpoint.Position
+	got progress
 	// asking is closed when the request under way has ended, nil when none is.
 	asking chan struct{}
 }
@@ -37,18 +37,21 @@ func (g *Gossip) watch(key reachKey) *reach {
 	return w
 }
 
-type askFunc func(ctx context.Context, at endpoint.Position) (endpoint.Position, error)
+type askFunc func(ctx context.Context, at endpoint.Position) (progress, error)
 
-// wait returns nil once the node has reached at. One of those who wait asks for the
-// next step the node takes, the others wait for its answer and then look again.
-func (w *reach) wait(ctx context.Context, at endpoint.Position, ask askFunc) error {
+// wait returns nil once the node has reached at on the networks. One of those who
+// wait asks for the next step the node takes, the others wait for its answer and then
+// look again. A node that holds one of the networks back does not wait with its
+// answer, so it is asked once and no more.
+func (w *reach) wait(ctx context.Context, at endpoint.Position, networks []string, ask askFunc) error {
+	asked := false
 	for {
 		w.mu.Lock()
-		if !w.got.Before(at) {
+		if w.got.covers(at, networks) {
 			w.mu.Unlock()
 			return nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || asked && !w.got.at.Before(at) {
 			w.mu.Unlock()
 			return errNotApplied
 		}
@@ -61,8 +64,9 @@ func (w *reach) wait(ctx context.Context, at endpoint.Position, ask askFunc) err
 			continue
 		}
 		w.asking = make(chan struct{})
-		next := step(w.got, at)
+		next := step(w.got.at, at)
 		w.mu.Unlock()
+		asked = true
 		if err := w.lead(ctx, next, ask); err != nil {
 			return err
 		}
@@ -74,7 +78,7 @@ func (w *reach) lead(ctx context.Context, next endpoint.Position, ask askFunc) e
 	got, err := ask(ctx, next)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err == nil && w.got.Before(got) {
+	if err == nil && !got.at.Before(w.got.at) {
 		w.got = got
 	}
 	close(w.asking)

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	"shoal/overlay/endpoint"
 )
 
 // idleTimeouts is how many StreamTimeouts a ProtocolPull stream may lie idle. One of a
@@ -90,8 +88,8 @@ func (g *Gossip) answerDigest(w io.Writer, body []byte) error {
 	return writeFrame(w, kindSets, a.encode())
 }
 
-// answerApplied waits until the position is applied, at most as long as asked
-// and within a StreamTimeout, and says how far it got.
+// answerApplied waits until the position is applied on some network, at most as long
+// as asked and within a StreamTimeout, and says how far it got on which.
 func (g *Gossip) answerApplied(w io.Writer, body []byte) error {
 	req, err := decodeAppliedRequest(body)
 	if err != nil {
@@ -102,35 +100,5 @@ func (g *Gossip) answerApplied(w io.Writer, body []byte) error {
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, min(req.Wait, g.pace.StreamTimeout/2))
 	defer cancel()
-	return writeFrame(w, kindReached, appendPosition(nil, g.waitApplied(ctx, req.Owner, req.At)))
-}
-
-// SetApplied says that the node's kernel has been brought in line with the view.
-func (g *Gossip) SetApplied(v *endpoint.View) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.applied = v
-	close(g.appliedWake)
-	g.appliedWake = make(chan struct{})
-}
-
-// waitApplied returns how far the owner's writes are applied, once that is at
-// or past at, or ctx is done.
-func (g *Gossip) waitApplied(ctx context.Context, owner string, at endpoint.Position) endpoint.Position {
-	for {
-		g.mu.Lock()
-		view, wake := g.applied, g.appliedWake
-		g.mu.Unlock()
-		var got endpoint.Position
-		if view != nil {
-			got = view.At(owner)
-		}
-		if !got.Before(at) || ctx.Err() != nil {
-			return got
-		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-		}
-	}
+	return writeFrame(w, kindReached, g.waitApplied(ctx, req.Owner, req.At, []string{}).encode())
 }

@@ -76,19 +76,19 @@ func TestWaitersShareOneRequest(t *testing.T) {
 	var w reach
 	var mu sync.Mutex
 	asked, running, most := 0, 0, 0
-	ask := func(ctx context.Context, at endpoint.Position) (endpoint.Position, error) {
+	ask := func(ctx context.Context, at endpoint.Position) (progress, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked++
 		running++
 		most = max(most, running)
 		running--
-		return endpoint.Position{Epoch: 1, Seq: at.Seq + 4}, nil
+		return progress{at: endpoint.Position{Epoch: 1, Seq: at.Seq + 4}}, nil
 	}
 	var wg sync.WaitGroup
 	for seq := range uint64(50) {
 		wg.Go(func() {
-			if err := w.wait(t.Context(), endpoint.Position{Epoch: 1, Seq: seq}, ask); err != nil {
+			if err := w.wait(t.Context(), endpoint.Position{Epoch: 1, Seq: seq}, nil, ask); err != nil {
 				t.Error(err)
 			}
 		})
@@ -98,8 +98,8 @@ func TestWaitersShareOneRequest(t *testing.T) {
 		t.Errorf("%d requests, %d at once", asked, most)
 	}
 	boom := errors.New("boom")
-	err := w.wait(t.Context(), endpoint.Position{Epoch: 9, Seq: 1}, func(context.Context, endpoint.Position) (endpoint.Position, error) {
-		return endpoint.Position{}, boom
+	err := w.wait(t.Context(), endpoint.Position{Epoch: 9, Seq: 1}, nil, func(context.Context, endpoint.Position) (progress, error) {
+		return progress{}, boom
 	})
 	if !errors.Is(err, boom) {
 		t.Errorf("error %v", err)

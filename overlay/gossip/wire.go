@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"shoal/overlay/endpoint"
@@ -22,7 +24,7 @@ const (
 	kindPush                    // request: sets you wanted
 	kindTaken                   // answer: I have them
 	kindApplied                 // request: tell me when you have applied a position
-	kindReached                 // answer: how far I have applied
+	kindReached                 // answer: how far I have applied, and which networks are behind
 	kindRefused                 // answer to any request: why I answer nothing of yours, as text
 )
 
@@ -144,6 +146,39 @@ func decodeAppliedRequest(b []byte) (r appliedRequest, err error) {
 	r.Wait = time.Duration(min(wait, uint64(time.Hour/time.Millisecond))) * time.Millisecond
 	r.Owner = string(b[n:])
 	return r, nil
+}
+
+// encode is the body of kindReached: a position, and where there are networks that
+// are behind, the name and position of each.
+func (p progress) encode() []byte {
+	b := appendPosition(nil, p.at)
+	for _, network := range slices.Sorted(maps.Keys(p.held)) {
+		b = append(binary.AppendUvarint(b, uint64(len(network))), network...)
+		b = appendPosition(b, p.held[network])
+	}
+	return b
+}
+
+func decodeProgress(b []byte) (p progress, err error) {
+	if p.at, b, err = decodePosition(b); err != nil {
+		return progress{}, err
+	}
+	for len(b) > 0 {
+		length, n := binary.Uvarint(b)
+		if n <= 0 || length > uint64(len(b)-n) {
+			return progress{}, errFrame
+		}
+		network := string(b[n : n+int(length)])
+		at, rest, err := decodePosition(b[n+int(length):])
+		if err != nil {
+			return progress{}, err
+		}
+		if p.held == nil {
+			p.held = map[string]endpoint.Position{}
+		}
+		p.held[network], b = at, rest
+	}
+	return p, nil
 }
 
 func appendPosition(b []byte, at endpoint.Position) []byte {

@@ -68,6 +68,7 @@ func FuzzWire(f *testing.F) {
 	f.Add(appliedRequest{Owner: "n", At: endpoint.Position{Epoch: 1, Seq: 2}, Wait: time.Second}.encode())
 	f.Add(encodeHint("n", endpoint.Position{Epoch: 1, Seq: 2}))
 	f.Add([]byte{0, 0, 0, 2, kindSum, 1})
+	f.Add(progress{at: endpoint.Position{Epoch: 1, Seq: 2}, held: map[string]endpoint.Position{"net1": {Epoch: 1, Seq: 1}, Own: {}}}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := decodeDigestRequest(b); err == nil {
 			if again, err := decodeDigestRequest(r.encode()); err != nil || !reflect.DeepEqual(again, r) {
@@ -82,6 +83,11 @@ func FuzzWire(f *testing.F) {
 		if r, err := decodeAppliedRequest(b); err == nil {
 			if again, err := decodeAppliedRequest(r.encode()); err != nil || again != r {
 				t.Fatalf("%+v became %+v (%v)", r, again, err)
+			}
+		}
+		if p, err := decodeProgress(b); err == nil {
+			if again, err := decodeProgress(p.encode()); err != nil || !reflect.DeepEqual(again, p) {
+				t.Fatalf("%+v became %+v (%v)", p, again, err)
 			}
 		}
 		if owner, at, err := decodeHint(b); err == nil && owner == "" {
