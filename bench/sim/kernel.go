@@ -83,6 +83,13 @@ func (o overlay) Read(ctx context.Context, d vxlan.Desired) (vxlan.Actual, error
 	return o.kernel.Read(ctx, d)
 }
 
+// ReadPeers implements fabric.Overlay.
+func (o overlay) ReadPeers(ctx context.Context, n vxlan.Network) (vxlan.Link, bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.kernel.ReadPeers(ctx, n)
+}
+
 // Apply implements fabric.Overlay.
 func (o overlay) Apply(ctx context.Context, ops []vxlan.Op) error {
 	o.mu.Lock()

@@ -88,6 +88,7 @@ func (n *overlayMember) startPresence(m *member, dataPath netip.Addr, epoch uint
 			Overlay: n.kernel, Vault: m.d.vault(n.self), Tunnels: n.tunnels.plan, Balancer: m.d.balancer, Translator: nft.New(),
 			Names: n.names, Questions: m.d.questions, MTUs: mtus, Addrs: n.kernel.Addrs, BridgesFiltered: rtnl.BridgesFiltered,
 			Programmed: m.d.metrics.Programmed, Findings: func(messages []string) { m.d.can.find("balancer", messages) },
+			Troubles: func(messages []string) { m.d.can.find("network", messages) },
 		},
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"shoal/dataplane/lb"
+	"shoal/node/plan"
 	"shoal/overlay/vxlan"
 )
 
@@ -86,8 +87,8 @@ func (f *Fabric) settled(since time.Duration) {
 }
 
 // Drift compares the kernel with the wish and says, in words, what differs: the
-// command, or the change, that would put it right. It waits for a step that is
-// under way.
+// command, or the change, that would put it right; and what it could not compare. It
+// waits for a step that is under way.
 func (f *Fabric) Drift(ctx context.Context) ([]string, error) {
 	if err := f.pause(ctx); err != nil {
 		return nil, err
@@ -105,10 +106,19 @@ func (f *Fabric) Drift(ctx context.Context) ([]string, error) {
 	for _, op := range vxlan.Plan(wish.Overlay, actual) {
 		out = append(out, fmt.Sprint(op))
 	}
+	for _, err := range unread(actual, wish.Overlay) {
+		out = append(out, err.Error())
+	}
+	return append(out, f.tablesDrift(ctx, wish)...), nil
+}
+
+// tablesDrift is Drift for translations and balancers.
+func (f *Fabric) tablesDrift(ctx context.Context, wish plan.Output) (out []string) {
 	for _, t := range wish.Translations {
 		have, err := f.cfg.Translator.ReadTranslation(ctx, t.Namespace)
 		if err != nil {
-			return nil, fmt.Errorf("read the translation in %s: %w", place(t.Namespace), err)
+			out = append(out, fmt.Sprintf("read the translation in %s: %v", place(t.Namespace), err))
+			continue
 		}
 		for _, text := range lb.TranslationDifferences(t, have) {
 			out = append(out, place(t.Namespace)+": "+text)
@@ -117,13 +127,14 @@ func (f *Fabric) Drift(ctx context.Context) ([]string, error) {
 	for _, d := range wish.Balancers {
 		have, err := f.cfg.Balancer.Read(ctx, d.Namespace)
 		if err != nil {
-			return nil, fmt.Errorf("read the balancer in %s: %w", place(d.Namespace), err)
+			out = append(out, fmt.Sprintf("read the balancer in %s: %v", place(d.Namespace), err))
+			continue
 		}
 		for _, op := range lb.Plan(d, have) {
 			out = append(out, fmt.Sprintf("%s: %v", place(d.Namespace), op))
 		}
 	}
-	return out, nil
+	return out
 }
 
 // pausePoll is how often Drift looks whether the step has ended.

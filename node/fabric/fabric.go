@@ -34,7 +34,13 @@ import (
 // Overlay reads and changes links, addresses, routes and forwarding entries.
 type Overlay interface {
 	// Read returns what the kernel has of ours, wherever desired looks.
+	// A namespace that it cannot read is among Actual.Unread.
 	Read(ctx context.Context, desired vxlan.Desired) (vxlan.Actual, error)
+	// ReadPeers returns the tunnel of a network with its entries and looks at
+	// nothing else; false where there is no such link.
+	ReadPeers(ctx context.Context, n vxlan.Network) (vxlan.Link, bool, error)
+	// Apply carries the operations out. One that fails keeps only those that build
+	// on it from being tried, and is a *vxlan.OpError in what is returned.
 	Apply(ctx context.Context, ops []vxlan.Op) error
 }
 
@@ -44,7 +50,7 @@ type Vault interface {
 	Apply(ctx context.Context, ops []wireguard.Op) error
 }
 
-// Config of a Fabric; every field is needed but Vault, Tunnels, Findings, Applied,
+// Config of a Fabric; every field is needed but Vault, Tunnels, Findings, Troubles, Applied,
 // Programmed, Revision with Reached, MTUs, Addrs, BridgesFiltered, Namespaces, Questions and Resync.
 type Config struct {
 	Dir     string // the fabric's own directory
@@ -77,8 +83,13 @@ type Config struct {
 	View func() *endpoint.View
 	// Findings is told, with every wish, what of it the balancer cannot do.
 	Findings func(messages []string)
-	// Applied is called when the kernel is equal to the view.
-	Applied func(*endpoint.View)
+	// Troubles is told the places in which the kernel goes on refusing what is wished,
+	// in words, when they change.
+	Troubles func(messages []string)
+	// Applied is called when the kernel is equal to the view, but for what concerns
+	// the networks in held, where it may follow an older one; "" among them stands
+	// for the ports of the node that lead to its own tasks.
+	Applied func(v *endpoint.View, held ...string)
 	// Programmed, if not nil, is told how long a change of the wish took from the
 	// moment this node heard of it until its kernel had it.
 	Programmed func(took time.Duration)
@@ -104,13 +115,14 @@ type Fabric struct {
 	// step that still knew it would make it again.
 	stepping sync.Mutex
 
-	// The step's own: what was last made true, and when everything was read.
-	last     plan.Output
+	// The step's own: what is in the kernel, when all of it was last compared, and in
+	// how many steps in a row each place failed.
+	known    known
+	fullSync time.Time
+	failing  map[string]int
 	live     map[string]map[wireguard.Key]bool
 	heard    *wireguard.Actual // the vault as the step found it, nil when it did not look
-	fullSync time.Time
-	doubt    bool
-	moved    bool // the last step had another wish than the one before
+	moved    bool              // the last step had another wish than the one before
 	current  snapshot
 	healed   repairs
 }
@@ -144,7 +156,7 @@ func New(cfg Config) (*Fabric, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fabric{cfg: cfg, addresses: a, locals: map[string]*local{}, doubt: true}
+	f := &Fabric{cfg: cfg, addresses: a, locals: map[string]*local{}, known: newKnown(), failing: map[string]int{}}
 	f.loop = reconcile.New(reconcile.Config{Name: "network", Step: f.step, Resync: cfg.Resync, Settled: f.settled})
 	return f, nil
 }
@@ -279,6 +291,7 @@ func (f *Fabric) Detach(ctx context.Context, taskID string) error {
 		// It lets go by itself once the namespace is gone.
 		f.cfg.Logger.Warn("a task's name server is not closed at once", "task", taskID, "error", err)
 	}
+	f.known.forget(f.NamespacePath(taskID)) // another one may come in its place
 	if err := f.cfg.Namespaces.Delete(f.NamespacePath(taskID)); err != nil {
 		return err
 	}

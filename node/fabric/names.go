@@ -65,13 +65,15 @@ func (f *Fabric) nameServer(l *local) resolver.Task {
 }
 
 func (f *Fabric) applyNames(ctx context.Context, m zone.Model, full bool) error {
-	same := reflect.DeepEqual(m, f.last.Zone)
+	same := f.known.zone != nil && reflect.DeepEqual(m, *f.known.zone)
 	if !full && same {
 		return nil
 	}
 	f.moved = f.moved || !same
+	f.known.zone = nil
 	if err := f.cfg.Names.SetNames(ctx, m); err != nil {
 		return fmt.Errorf("names: %w", err)
 	}
+	f.known.zone = &m
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/swarm"
 
@@ -63,11 +64,11 @@ func TestPublishesAtPlaces(t *testing.T) {
 	if err := b.step(t.Context()); err != nil || !slices.Equal(at(), []string{"192.0.2.1"}) {
 		t.Errorf("published at %q, %v", at(), err)
 	}
-	b.doubt, failure = true, errors.New("interrupted")
+	b.fullSync, failure = time.Time{}, errors.New("interrupted")
 	if err := b.step(t.Context()); !errors.Is(err, failure) || !slices.Equal(at(), []string{"192.0.2.1"}) {
 		t.Errorf("while nothing is known: published at %q, %v", at(), err)
 	}
-	b.doubt, failure, addrs = true, nil, map[string][]netip.Addr{"eth0": {netip.MustParseAddr("192.0.2.7")}}
+	b.fullSync, failure, addrs = time.Time{}, nil, map[string][]netip.Addr{"eth0": {netip.MustParseAddr("192.0.2.7")}}
 	if err := b.step(t.Context()); err != nil || !slices.Equal(at(), []string{"192.0.2.7"}) {
 		t.Errorf("with another address: published at %q, %v", at(), err)
 	}

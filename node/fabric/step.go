@@ -13,13 +13,13 @@ import (
 	"shoal/dataplane/lb"
 	"shoal/node/plan"
 	"shoal/overlay/endpoint"
-	"shoal/overlay/vxlan"
 )
 
 // step makes the network what the newest records and assignments ask for. What
-// did not change since the last good step is left alone, but after a failure and
-// from time to time everything is compared with the kernel. Trouble in one place
-// does not keep the others from being put right.
+// did not change since it was made true is left alone, but from time to time
+// everything is compared with the kernel. Trouble in one place keeps neither the
+// others from being put right nor the node from saying so: the place is tried again
+// with the next step, and what it may not follow is held back, and nothing else.
 func (f *Fabric) step(ctx context.Context) error {
 	f.stepping.Lock()
 	defer f.stepping.Unlock()
@@ -27,15 +27,11 @@ func (f *Fabric) step(ctx context.Context) error {
 	if f.cfg.Revision != nil {
 		revision = f.cfg.Revision()
 	}
-	doubt := f.doubt
-	full := doubt || time.Since(f.fullSync) >= f.cfg.Resync
-	// What differs from a wish that had been made true was changed by somebody else.
-	sure := full && !doubt
-	f.heard = nil
+	full := f.fullSync.IsZero() || time.Since(f.fullSync) >= f.cfg.Resync
+	f.heard, f.moved = nil, false
 	if full {
 		f.listen(ctx)
 	}
-	f.doubt, f.moved = true, false // until this step has gone well
 	selfErr := f.findAddrs(full)
 	if full {
 		selfErr = errors.Join(selfErr, f.measure())
@@ -43,33 +39,39 @@ func (f *Fabric) step(ctx context.Context) error {
 	wired := f.Locals()
 	out := f.compile(view)
 
-	var withdrawErr error
-	if !doubt { // what the balancers have is not known otherwise, and all of it is compared below
-		withdrawErr = f.withdraw(ctx, out.Balancers)
-	}
-	overlayErr := f.applyLinks(ctx, out, full, sure)
+	f.withdraw(ctx, out.Balancers)
+	overlayErr := f.applyLinks(ctx, out, full)
 	opened, serversErr := f.openNameServers(ctx, wired, full)
 	if opened { // the links stay those that were made: a task may have come meanwhile
 		links := out
 		out = f.compile(view)
 		out.Overlay, out.Vault = links.Overlay, links.Vault
 	}
-	tablesErr := f.applyTables(ctx, out, full, sure)
+	tablesErr := f.applyTables(ctx, out, full)
 	namesErr := f.applyNames(ctx, out.Zone, full)
-	if err := errors.Join(selfErr, withdrawErr, overlayErr, serversErr, tablesErr, namesErr); err != nil {
-		return err
-	}
-	f.last, f.doubt = out, false
+	f.known.keep(out)
 	if full {
 		f.fullSync = time.Now()
 	}
-	if f.cfg.Applied != nil {
-		f.cfg.Applied(view)
+	err := errors.Join(selfErr, overlayErr, serversErr, tablesErr, namesErr)
+	if ctx.Err() == nil { // what was not tried any more has said nothing
+		if networks, known := held(err, out.Overlay); known {
+			f.tell(view, revision, networks)
+		}
+		f.notice(err)
 	}
-	if f.cfg.Reached != nil {
+	return err
+}
+
+// tell says that the kernel follows the view, but for some networks, and what the
+// managers asked for when there is none.
+func (f *Fabric) tell(view *endpoint.View, revision uint64, held []string) {
+	if f.cfg.Applied != nil {
+		f.cfg.Applied(view, held...)
+	}
+	if f.cfg.Reached != nil && len(held) == 0 {
 		f.cfg.Reached(revision)
 	}
-	return nil
 }
 
 // measure follows the MTUs of the machine's own links and how its bridges filter.
@@ -114,7 +116,7 @@ func (f *Fabric) findAddrs(full bool) error {
 	}
 	addrs, err := f.cfg.Addrs()
 	if err != nil {
-		return fmt.Errorf("find the addresses to publish ports at: %w", err)
+		return behind(fmt.Errorf("find the addresses to publish ports at: %w", err), "", own)
 	}
 	f.mu.Lock()
 	f.cfg.Self.Addrs = addrs
@@ -184,65 +186,52 @@ func (f *Fabric) substitute(balancers []lb.Desired) (findings []string) {
 	return findings
 }
 
-func (f *Fabric) applyOverlay(ctx context.Context, wish vxlan.Desired, full, sure bool) error {
-	same := reflect.DeepEqual(wish, f.last.Overlay)
-	f.moved = f.moved || !same
-	if !full && same {
-		return nil
-	}
-	actual, err := f.cfg.Overlay.Read(ctx, wish)
-	if err != nil {
-		return fmt.Errorf("read the overlay: %w", err)
-	}
-	f.remember(actual)
-	ops := vxlan.Plan(wish, actual)
-	if sure && len(ops) > 0 {
-		for _, op := range vxlan.Plan(f.last.Overlay, actual) {
-			f.healed.note(PartOverlay, "", op.String())
-		}
-	}
-	if err := f.cfg.Overlay.Apply(ctx, ops); err != nil {
-		return fmt.Errorf("change the overlay: %w", err)
-	}
-	return nil
-}
-
-// applyTables hands every namespace its translation and its balancer. One
-// namespace in trouble does not keep the others from being put right.
-func (f *Fabric) applyTables(ctx context.Context, out plan.Output, full, sure bool) error {
+// applyTables hands every namespace its translation and its balancer.
+func (f *Fabric) applyTables(ctx context.Context, out plan.Output, full bool) error {
 	var errs []error
-	before := map[string]lb.Translation{}
-	for _, t := range f.last.Translations {
-		before[t.Namespace] = t
-	}
 	for _, t := range out.Translations {
-		same := reflect.DeepEqual(t, before[t.Namespace])
+		old, known := f.known.translations[t.Namespace]
+		same := known && reflect.DeepEqual(t, old)
 		f.moved = f.moved || !same
 		if !full && same {
 			continue
 		}
-		if _, err := f.cfg.Translator.Translate(f.noting(ctx, PartTranslation, t.Namespace, sure && same), t); err != nil {
-			errs = append(errs, in(fmt.Errorf("translation in %s: %w", place(t.Namespace), err), t.Namespace))
+		delete(f.known.translations, t.Namespace)
+		if _, err := f.cfg.Translator.Translate(f.noting(ctx, PartTranslation, t.Namespace, full && same), t); err != nil {
+			errs = append(errs, untranslated(err, t.Namespace))
+			continue
 		}
+		f.known.translations[t.Namespace] = t
 	}
-	return errors.Join(append(errs, f.applyBalancers(ctx, out, full, sure)...)...)
+	return errors.Join(append(errs, f.applyBalancers(ctx, out, full)...)...)
 }
 
-func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full, sure bool) (errs []error) {
-	before, lists := map[string]lb.Desired{}, compared{}
-	for _, d := range f.last.Balancers {
-		before[d.Namespace] = d
+// untranslated says where a translation failed. A task's depends on no endpoint
+// record; the node's has the ports that lead to its own tasks.
+func untranslated(err error, namespace string) error {
+	err = fmt.Errorf("translation in %s: %w", place(namespace), err)
+	if namespace == "" {
+		return behind(err, namespace, own)
 	}
+	return in(err, namespace)
+}
+
+func (f *Fabric) applyBalancers(ctx context.Context, out plan.Output, full bool) (errs []error) {
+	lists := compared{}
 	for _, d := range out.Balancers {
-		old, known := before[d.Namespace]
+		old, known := f.known.balancers[d.Namespace]
 		same := known && slices.Equal(d.MasqueradeFrom, old.MasqueradeFrom) && lists.equal(d.Services, old.Services)
 		f.moved = f.moved || !same
 		if !full && same {
 			continue
 		}
-		if _, err := f.cfg.Balancer.Apply(f.noting(ctx, PartBalancer, d.Namespace, sure && same), d); err != nil {
-			errs = append(errs, in(fmt.Errorf("balancer in %s: %w", place(d.Namespace), err), d.Namespace))
+		delete(f.known.balancers, d.Namespace)
+		if _, err := f.cfg.Balancer.Apply(f.noting(ctx, PartBalancer, d.Namespace, full && same), d); err != nil {
+			err = fmt.Errorf("balancer in %s: %w", place(d.Namespace), err)
+			errs = append(errs, behind(err, d.Namespace, sendsTo(out.Overlay, d.Namespace)...))
+			continue
 		}
+		f.known.balancers[d.Namespace] = d
 	}
 	return errs
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,5 +88,114 @@ func TestLastingTroubleElsewhereKeepsNoTaskFromStarting(t *testing.T) {
 	defer stop()
 	if _, err := b.Attach(short, both); err == nil {
 		t.Error("a task on both networks is attached")
+	}
+}
+
+func TestHeld(t *testing.T) {
+	refused := errors.New("refused")
+	wish := vxlan.Desired{
+		Networks: []vxlan.Network{{ID: "front", Namespace: "/ns/net-front"}, {ID: "mesh", Namespace: "/ns/net-mesh", Balancer: &vxlan.Balancer{}}},
+		Sandboxes: []vxlan.Sandbox{{Namespace: "/ns/task-1", Interfaces: []vxlan.Interface{
+			{NetworkID: "front"}, {NetworkID: "mesh"}, {NetworkID: ""}}}},
+	}
+	op := func(op vxlan.Op) error {
+		return fmt.Errorf("change the overlay: %w", errors.Join(&vxlan.OpError{Op: op, Err: refused}))
+	}
+	for _, tt := range []struct {
+		name    string
+		err     error
+		want    []string
+		unknown bool
+	}{
+		{"nothing", nil, nil, false},
+		{"somewhere", refused, nil, true},
+		{"a task's translation", untranslated(refused, "/ns/task-1"), nil, false},
+		{"the node's translation", untranslated(refused, ""), []string{own}, false},
+		{"a task's balancer", behind(refused, "/ns/task-1", sendsTo(wish, "/ns/task-1")...), []string{"front"}, false},
+		{"the mesh's balancer", behind(refused, "/ns/net-mesh", sendsTo(wish, "/ns/net-mesh")...), []string{"mesh"}, false},
+		{"a forwarding entry", op(vxlan.DelForward{Namespace: "/ns/net-front", Link: "vx4097"}), []string{"front"}, false},
+		{"a network that cannot be made", op(vxlan.AddVXLAN{Namespace: "/ns/net-front", Name: "vx4097"}), nil, false},
+		{"a task's leg", op(vxlan.AddVeth{Namespace: "/ns/net-front", Name: "sv0123456789ab", PeerNamespace: "/ns/task-1"}), nil, false},
+		{"a network that nobody wants", op(vxlan.DelNamespace{Path: "/ns/net-old"}), []string{"net-old"}, false},
+		{"two places and one unknown", errors.Join(op(vxlan.DelForward{Namespace: "/ns/net-front", Link: "vx4097"}), refused), []string{"front"}, true},
+		{"what could not be read", errors.Join(unread(vxlan.Actual{Unread: map[string]error{"/ns/net-front": refused, "/ns/task-1": refused}}, wish)...), []string{"front"}, false},
+	} {
+		if got, known := held(tt.err, wish); known == tt.unknown || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, known %t", tt.name, got, known)
+		}
+	}
+}
+
+// TestAPlaceThatStaysBroken: the end of another task still reaches all balancers at
+// once, before anything else is looked at; and who watches is told of the place, with
+// the reason, once.
+func TestAPlaceThatStaysBroken(t *testing.T) {
+	b := newBed(t)
+	var log strings.Builder
+	var told [][]string
+	b.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	b.cfg.Troubles = func(messages []string) { told = append(told, messages) }
+	b.record("t1", "10.0.1.3")
+	b.record("t2", "10.0.1.4")
+	b.record("t3", "10.0.1.5")
+	b.kernel.refuse["balance task-t1"] = errors.New("no memory for chain 7")
+	if err := b.attach(t, aTask("t1", "10.0.1.3/24"), aTask("t2", "10.0.1.4/24")); err == nil {
+		t.Fatal("a task without a balancer is in order")
+	}
+	for range 5 {
+		if err := b.step(t.Context()); err == nil {
+			t.Fatal("the place is said to be right")
+		}
+	}
+	if warned := strings.Count(log.String(), "level=WARN"); warned != 1 || !strings.Contains(log.String(), "task-t1") ||
+		!strings.Contains(log.String(), "no memory for chain 7") {
+		t.Errorf("%d warnings:\n%s", warned, log.String())
+	}
+	if len(told) != 1 || len(told[0]) != 1 || !strings.Contains(told[0][0], "task-t1 is not as it should be: balancer in") {
+		t.Errorf("told %q", told)
+	}
+	b.kernel.taken()
+	b.table.Remove("t3")
+	if err := b.step(t.Context()); err == nil {
+		t.Fatal("the place is said to be right")
+	}
+	if calls := b.kernel.taken(); len(calls) == 0 || calls[0] != "balance task-t2" {
+		t.Errorf("the end of a task was followed by %q", calls)
+	}
+	have, err := b.kernel.balancer.Read(t.Context(), "/run/ns/task-t2")
+	if err != nil || len(have.Services[0].Backends) != 2 {
+		t.Errorf("the other task is balanced %+v, %v", have, err)
+	}
+	delete(b.kernel.refuse, "balance task-t1")
+	if err := b.step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 2 || len(told[1]) != 0 || !strings.Contains(log.String(), "right again") {
+		t.Errorf("when it is over: told %q\n%s", told, log.String())
+	}
+}
+
+// TestANamespaceThatCannotBeRead is the trouble of its network, and shows as drift.
+func TestANamespaceThatCannotBeRead(t *testing.T) {
+	b := newBed(t)
+	b.record("t1", "10.0.1.3")
+	if err := b.attach(t, aTask("t1", "10.0.1.3/24")); err != nil {
+		t.Fatal(err)
+	}
+	back := &api.Network{VNI: 4098}
+	back.ID, back.Spec.Name = "net1", "back"
+	b.networks = append(b.networks, back)
+	b.kernel.links.Unreadable["/run/ns/net-net0"] = fs.ErrPermission
+	task := aTask("t2", "10.0.2.3/24")
+	task.NetworksAttachments[0].Network.ID = "net1"
+	if err := b.attach(t, task); !errors.Is(err, fs.ErrPermission) {
+		t.Fatalf("the step says %v", err)
+	}
+	if !slices.Equal(b.held, []string{"net0"}) || !slices.Contains(b.kernel.links.Namespaces(), "/run/ns/net-net1") {
+		t.Errorf("held back %q, there are %q", b.held, b.kernel.links.Namespaces())
+	}
+	drift, err := b.Drift(t.Context())
+	if err != nil || len(drift) != 1 || !strings.Contains(drift[0], "/run/ns/net-net0") || !strings.Contains(drift[0], fs.ErrPermission.Error()) {
+		t.Errorf("drift is %q, %v", drift, err)
 	}
 }

@@ -41,7 +41,8 @@ func (f *Fabric) awaitCarried(ctx context.Context, t *api.Task) error {
 			return fmt.Errorf("%s: %w", why, ctx.Err())
 		case <-time.After(keyPause):
 		}
-		if err := f.loop.Wait(ctx, f.loop.Trigger()); err != nil {
+		tried := func(error) bool { return true } // trouble elsewhere is not the task's
+		if err := f.loop.WaitFor(ctx, f.loop.Trigger(), tried); err != nil {
 			return err
 		}
 	}
@@ -69,8 +70,9 @@ func (f *Fabric) listen(ctx context.Context) {
 	}
 }
 
-// applyVault makes the vault what is wished.
-func (f *Fabric) applyVault(ctx context.Context, wish wireguard.Desired, sure bool) error {
+// applyVault makes the vault what is wished. In a full step, what differs from what
+// it had was somebody else's doing.
+func (f *Fabric) applyVault(ctx context.Context, wish wireguard.Desired, full bool) error {
 	if f.cfg.Vault == nil {
 		return nil
 	}
@@ -86,8 +88,8 @@ func (f *Fabric) applyVault(ctx context.Context, wish wireguard.Desired, sure bo
 	if len(ops) == 0 {
 		return nil
 	}
-	if sure && f.Trouble() == nil {
-		for _, op := range wireguard.Plan(f.last.Vault, *actual, f.cfg.Self.VaultPath()) {
+	if full && f.known.vaulted {
+		for _, op := range wireguard.Plan(f.known.vault, *actual, f.cfg.Self.VaultPath()) {
 			f.healed.note(PartVault, f.cfg.Self.VaultPath(), op.String())
 		}
 	}
@@ -97,18 +99,24 @@ func (f *Fabric) applyVault(ctx context.Context, wish wireguard.Desired, sure bo
 // applyLinks makes vault and overlay right. The vault comes before the tunnels
 // whose sockets are in it, and goes after them. Trouble with it is the trouble of
 // the tasks on encrypted networks alone: they are refused, and it is tried again.
-func (f *Fabric) applyLinks(ctx context.Context, out plan.Output, full, sure bool) error {
-	same := sameVault(out.Vault, f.last.Vault)
+func (f *Fabric) applyLinks(ctx context.Context, out plan.Output, full bool) error {
+	same := sameVault(out.Vault, f.known.vault)
 	f.moved = f.moved || !same
 	wished := out.Vault.Namespace != ""
 	if wished && (full || !same) {
-		f.setTrouble(f.applyVault(ctx, out.Vault, sure))
+		f.tryVault(ctx, out.Vault, full)
 	}
-	err := f.applyOverlay(ctx, out.Overlay, full, sure)
+	err := f.applyOverlay(ctx, out.Overlay, full)
 	if !wished && (full || !same) && err == nil {
-		f.setTrouble(f.applyVault(ctx, out.Vault, sure))
+		f.tryVault(ctx, out.Vault, full)
 	}
 	return err
+}
+
+func (f *Fabric) tryVault(ctx context.Context, wish wireguard.Desired, full bool) {
+	err := f.applyVault(ctx, wish, full)
+	f.known.vault, f.known.vaulted = wish, err == nil
+	f.setTrouble(err)
 }
 
 func (f *Fabric) setTrouble(err error) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/swarm"
 
@@ -102,7 +103,7 @@ func TestTroubleWithTheVaultIsThatOfItsTasks(t *testing.T) {
 		t.Errorf("another task is told %v", err)
 	}
 	v.wrong = nil
-	b.doubt = true
+	b.fullSync = time.Time{}
 	if err := b.step(t.Context()); err != nil || b.Trouble() != nil {
 		t.Errorf("when it is over: %v, %v", err, b.Trouble())
 	}

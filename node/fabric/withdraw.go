@@ -2,8 +2,6 @@ package fabric
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -18,20 +16,16 @@ const withdrawalsMax = 8
 // withdraw takes the backends that must get no new connection out of every
 // balancer, before the step does anything else: reading the overlay takes time,
 // and whoever connects meanwhile would meet the dead. What the balancers have
-// then is what the rest of the step starts from.
-func (f *Fabric) withdraw(ctx context.Context, wish []lb.Desired) error {
-	wanted := map[string]lb.Desired{}
-	for _, d := range wish {
-		wanted[d.Namespace] = d
-	}
+// then is what the rest of the step starts from. One that is in doubt, or that
+// does not take it, is left to that.
+func (f *Fabric) withdraw(ctx context.Context, wish []lb.Desired) {
 	reductions := reduced{}
-	balancers := slices.Clone(f.last.Balancers) // readers of an earlier wish have the old one
-	errs := make([]error, len(balancers))
+	done := make([]*lb.Desired, len(wish))
 	var applying sync.WaitGroup
 	slots := make(chan struct{}, withdrawalsMax)
-	for i, old := range balancers {
-		d, stays := wanted[old.Namespace]
-		if !stays {
+	for i, d := range wish {
+		old, known := f.known.balancers[d.Namespace]
+		if !known {
 			continue
 		}
 		services, less := reductions.of(old.Services, d.Services)
@@ -39,19 +33,21 @@ func (f *Fabric) withdraw(ctx context.Context, wish []lb.Desired) error {
 			continue
 		}
 		old.Services, f.moved = services, true
+		delete(f.known.balancers, d.Namespace)
 		slots <- struct{}{}
 		applying.Go(func() {
 			defer func() { <-slots }()
-			if _, err := f.cfg.Balancer.Apply(ctx, old); err != nil {
-				errs[i] = in(fmt.Errorf("balancer in %s: %w", place(old.Namespace), err), old.Namespace)
-				return
+			if _, err := f.cfg.Balancer.Apply(ctx, old); err == nil {
+				done[i] = &old
 			}
-			balancers[i] = old
 		})
 	}
 	applying.Wait()
-	f.last.Balancers = balancers
-	return errors.Join(errs...)
+	for _, d := range done {
+		if d != nil {
+			f.known.balancers[d.Namespace] = *d
+		}
+	}
 }
 
 // reduced remembers what lists were reduced to: many tasks share one.

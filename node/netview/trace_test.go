@@ -26,6 +26,9 @@ type still struct{}
 
 func (still) Read(context.Context, vxlan.Desired) (vxlan.Actual, error) { return vxlan.Actual{}, nil }
 func (still) Apply(context.Context, []vxlan.Op) error                   { return nil }
+func (still) ReadPeers(context.Context, vxlan.Network) (vxlan.Link, bool, error) {
+	return vxlan.Link{}, false, nil
+}
 
 // peers answers for the node n2 with a part of its own.
 type peers struct{ asked []string }

@@ -74,7 +74,7 @@ func New(cfg Config) (*Presence, error) {
 	f := cfg.Fabric
 	f.Dir, f.Self, f.Logger = cfg.Dir, cfg.Self, cfg.Logger
 	f.Assigned, f.View = p.Lists, p.table.View
-	f.Applied = func(v *endpoint.View) { p.gossip.SetApplied(v) }
+	f.Applied = func(v *endpoint.View, held ...string) { p.gossip.SetApplied(v, held...) }
 	f.Revision, f.Reached = p.revision, p.reached
 	var err error
 	if p.fabric, err = fabric.New(f); err != nil {

@@ -74,8 +74,11 @@ func (k *Kernel) carries(ctx context.Context, e end) error {
 			}
 			return err
 		})
+		if gone(err) != nil {
+			return &vxlan.OpError{Op: vxlan.SetLink{Namespace: e.namespace, Name: e.name, Up: true}, Err: err}
+		}
 		if err != nil || state == netlink.OperUp {
-			return gone(err)
+			return nil
 		}
 		select {
 		case <-ctx.Done():
