@@ -232,6 +232,14 @@ func (s source) Level() uint64 {
 	return 0
 }
 
+// Beyond implements dispatch.Source.
+func (s source) Beyond() *api.Beyond {
+	if _, a := s.d.rooms(); a != nil {
+		return a.Beyond()
+	}
+	return nil
+}
+
 // Wake implements dispatch.Source.
 func (s source) Wake() <-chan struct{} {
 	if _, a := s.d.rooms(); a != nil {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -35,7 +36,25 @@ type Report struct {
 	// Level is the revision up to which the node has put everything into effect:
 	// nothing that was gone by then is left on it.
 	Level uint64 `json:",omitempty"`
+	// Beyond is set while some places of the node's network are not in order.
+	Beyond *Beyond `json:",omitempty"`
 }
+
+// Beyond is a level above the node's own, which counts for all networks but some:
+// by their ids, or by the names of their namespaces for networks that the node was
+// told to take down (see NamespaceName).
+type Beyond struct {
+	Level uint64
+	But   []string
+}
+
+// Covers says whether the level counts for a network.
+func (b *Beyond) Covers(networkID string) bool {
+	return b != nil && !slices.Contains(b.But, networkID) && !slices.Contains(b.But, NamespaceName(networkID))
+}
+
+// NamespaceName is the file name of a network's namespace on every node.
+func NamespaceName(networkID string) string { return "net-" + networkID[:min(len(networkID), 12)] }
 
 // NodeReport is how a node describes itself.
 type NodeReport struct {

@@ -41,6 +41,8 @@ type Source interface {
 	Requeue([]api.TaskReport)
 	// Level is up to which revision the node has put everything into effect.
 	Level() uint64
+	// Beyond is a higher one that counts for some networks, nil for none.
+	Beyond() *api.Beyond
 	// Wake is signalled when there is something unreported.
 	Wake() <-chan struct{}
 }
@@ -179,7 +181,7 @@ func (c *Client) report(ctx context.Context, addr string, period time.Duration, 
 func (c *Client) send(ctx context.Context, addr string, source Source, node *api.NodeReport, tasks []api.TaskReport) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	report := api.Report{NodeID: c.NodeID, Node: node, Tasks: tasks, Level: source.Level()}
+	report := api.Report{NodeID: c.NodeID, Node: node, Tasks: tasks, Level: source.Level(), Beyond: source.Beyond()}
 	err := c.RPC.Call(ctx, addr, "POST", reportPath, report, nil)
 	if err != nil {
 		source.Requeue(tasks)

@@ -38,6 +38,7 @@ func (a *fakeAgent) set(task string, state swarm.TaskState) {
 
 func (a *fakeAgent) Node() api.NodeReport  { return *described() }
 func (a *fakeAgent) Level() uint64         { return 0 }
+func (a *fakeAgent) Beyond() *api.Beyond   { return nil }
 func (a *fakeAgent) Wake() <-chan struct{} { return a.wake }
 
 func (a *fakeAgent) list(m map[string]swarm.TaskStatus) []api.TaskReport {

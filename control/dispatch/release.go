@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -22,20 +23,40 @@ const (
 	releasePacePerNode = time.Millisecond
 )
 
-// levels remembers up to which revision each node has put everything into effect.
+// level is up to which revision a node has put everything into effect, and beyond
+// that everything but what concerns some networks.
+type level struct {
+	all    uint64
+	beyond *api.Beyond
+}
+
+// at is the level for what concerns some networks.
+func (l level) at(networks []string) uint64 {
+	for _, id := range networks {
+		if !l.beyond.Covers(id) {
+			return l.all
+		}
+	}
+	if l.beyond == nil {
+		return l.all
+	}
+	return max(l.all, l.beyond.Level)
+}
+
+// levels remembers the level of each node.
 type levels struct {
 	mu   sync.Mutex
-	of   map[string]uint64
+	of   map[string]level
 	news chan struct{}
 }
 
-func newLevels() *levels { return &levels{of: map[string]uint64{}, news: make(chan struct{}, 1)} }
+func newLevels() *levels { return &levels{of: map[string]level{}, news: make(chan struct{}, 1)} }
 
 // set notes a node's level.
-func (l *levels) set(nodeID string, level uint64) {
+func (l *levels) set(nodeID string, to level) {
 	l.mu.Lock()
-	changed := l.of[nodeID] != level
-	l.of[nodeID] = level
+	changed := !reflect.DeepEqual(l.of[nodeID], to)
+	l.of[nodeID] = to
 	l.mu.Unlock()
 	if changed {
 		select {
@@ -45,27 +66,31 @@ func (l *levels) set(nodeID string, level uint64) {
 	}
 }
 
-// lowest returns what all nodes that live have reached, and the names of those
-// that have not reached wanted. A node that is down does not count, and when it
-// comes back nothing that it said before does.
-func (l *levels) lowest(nodes []*api.Node, wanted uint64) (level uint64, behind []string) {
+// forget drops what nodes that do not live have said. Such a node does not count, and
+// when it comes back nothing that it said before does.
+func (l *levels) forget(nodes []*api.Node) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	level = wanted
-	live := make(map[string]uint64, len(nodes))
+	live := make(map[string]level, len(nodes))
 	for _, n := range nodes {
-		if n.Status.State != swarm.NodeStateReady {
-			continue
+		if at, said := l.of[n.ID]; said && n.Status.State == swarm.NodeStateReady {
+			live[n.ID] = at
 		}
-		at := l.of[n.ID]
-		live[n.ID] = at
-		if at < wanted {
-			behind = append(behind, n.Description.Hostname+" ("+n.ID+")")
-		}
-		level = min(level, at)
 	}
 	l.of = live
-	return level, behind
+}
+
+// behind names the nodes that live and have not reached wanted for what concerns the
+// networks.
+func (l *levels) behind(nodes []*api.Node, wanted uint64, networks []string) (names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range nodes {
+		if n.Status.State == swarm.NodeStateReady && l.of[n.ID].at(networks) < wanted {
+			names = append(names, n.Description.Hostname+" ("+n.ID+")")
+		}
+	}
+	return names
 }
 
 // watchRelease frees what was retired once every node that lives has confirmed a
@@ -107,25 +132,46 @@ func (t *term) release(ctx context.Context, view *store.View) (next time.Duratio
 	if len(retired) == 0 {
 		return 0, nil
 	}
-	newest := slices.MaxFunc(retired, byVersion).Version.Index
-	t.hub.ask(newest)
-	level, behind := t.levels.lowest(view.Nodes(), newest)
-	now := t.cfg.Now()
-	for _, r := range retired {
-		left := r.UpdatedAt.Add(releaseTimeout).Sub(now)
-		if left <= 0 && r.Version.Index > level {
-			t.cfg.Logger.Warn("addresses are free although not every node has confirmed that their last owner is gone",
-				"owner", r.ID, "silent", behind)
-			level = r.Version.Index
-		}
-		if left > 0 && (next == 0 || left < next) {
-			next = left
-		}
-	}
-	if !slices.ContainsFunc(retired, func(r *api.Retired) bool { return r.Version.Index <= level }) {
+	slices.SortFunc(retired, byVersion)
+	t.hub.ask(retired[len(retired)-1].Version.Index)
+	level, next := t.releasable(view.Nodes(), retired)
+	if level == 0 {
 		return next, nil
 	}
 	return next, t.cfg.Propose(ctx, []api.Op{api.Release(level)})
+}
+
+// releasable returns up to which version what was retired may be freed, 0 for none,
+// and after which time the oldest of the rest may be whoever has not confirmed. What
+// was retired later waits for what was retired earlier: a release goes up to a version.
+func (t *term) releasable(nodes []*api.Node, retired []*api.Retired) (upTo uint64, next time.Duration) {
+	t.levels.forget(nodes)
+	now := t.cfg.Now()
+	for _, r := range retired {
+		behind := t.levels.behind(nodes, r.Version.Index, networksOf(r))
+		left := r.UpdatedAt.Add(releaseTimeout).Sub(now)
+		switch {
+		case len(behind) == 0:
+		case left > 0:
+			return upTo, left
+		default:
+			t.cfg.Logger.Warn("addresses are free although not every node has confirmed that their last owner is gone",
+				"owner", r.ID, "silent", behind)
+		}
+		upTo = r.Version.Index
+	}
+	return upTo, 0
+}
+
+// networksOf lists the networks that something was retired from.
+func networksOf(r *api.Retired) (ids []string) {
+	for _, a := range r.Addresses {
+		ids = append(ids, a.NetworkID)
+	}
+	if r.Network != nil {
+		ids = append(ids, r.Network.ID)
+	}
+	return ids
 }
 
 func byVersion(a, b *api.Retired) int {

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/swarm"
 
@@ -106,4 +107,47 @@ func TestDrainingTaskKeepsItsRemovedNetwork(t *testing.T) {
 	waitFor(t, func() bool { n, ok := r.get(api.KindNetwork, "net1").(*api.Network); return ok && n.Removed })
 	f.gone("t1")
 	waitFor(t, func() bool { return r.get(api.KindNetwork, "net1") == nil && r.get(api.KindTask, "t1") == nil })
+}
+
+// TestReleaseDespiteANetworkInTrouble: a node that is in order but for one network keeps
+// only what was retired from that.
+func TestReleaseDespiteANetworkInTrouble(t *testing.T) {
+	f := newFixture()
+	found(f)
+	f.must(api.Create(aService("s", 0, "net1")), api.Create(aTask("t1", "s", "n1", "net1")), api.Create(aTask("t2", "s", "n2", "net1")))
+	f.lead(t)
+	f.confirm(t, "n1", 0)
+	f.confirm(t, "n2", 0)
+	at := f.gone("t1")
+	f.confirm(t, "n1", at)
+	but := func(network string) {
+		t.Helper()
+		if err := f.Report(t.Context(), "n2", api.Report{Node: described(), Level: at - 1, Beyond: &api.Beyond{Level: at, But: []string{network}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	but("net1")
+	time.Sleep(5 * releasePace)
+	if n := len(f.store.View().Retired()); n != 1 {
+		t.Fatalf("%d retired although n2 holds the network back", n)
+	}
+	but("net9")
+	waitFor(t, func() bool { return len(f.store.View().Retired()) == 0 })
+}
+
+func TestLevelAt(t *testing.T) {
+	l := level{3, &api.Beyond{Level: 7, But: []string{"net1", "net-abcdefghijkl"}}}
+	for _, tt := range []struct {
+		networks []string
+		want     uint64
+	}{
+		{[]string{"net2"}, 7}, {[]string{"net2", "net1"}, 3}, {nil, 7}, {[]string{"abcdefghijklmnop"}, 3},
+	} {
+		if got := l.at(tt.networks); got != tt.want {
+			t.Errorf("%q: %d", tt.networks, got)
+		}
+	}
+	if got := (level{all: 3}).at([]string{"net1"}); got != 3 {
+		t.Errorf("without trouble: %d", got)
+	}
 }

@@ -42,8 +42,8 @@ func (d *Dispatcher) Report(ctx context.Context, nodeID string, r api.Report) er
 	if err != nil {
 		return err
 	}
-	if r.Level <= view.Index() { // or it is of a state that was lost
-		t.levels.set(nodeID, r.Level)
+	if r.Level <= view.Index() && (r.Beyond == nil || r.Beyond.Level <= view.Index()) { // or it is of a state that was lost
+		t.levels.set(nodeID, level{r.Level, r.Beyond})
 	}
 	t.pulse.beat(nodeID, d.cfg.Now(), d.heartbeat(view))
 	if op != nil {

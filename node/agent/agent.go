@@ -49,9 +49,9 @@ type Endpoints interface {
 	// Settle waits until every node that lives has applied what was published
 	// last for the task, or ctx ends; it names the nodes that did not answer.
 	Settle(ctx context.Context, taskID string) (missing []string)
-	// Settled waits until every node that lives has applied all that was
-	// published and withdrawn so far, or ctx ends; it names the nodes that did
-	// not answer.
+	// Settled waits until every node that lives has applied all that was withdrawn
+	// so far, or ctx ends; it names the nodes that did not answer. What it waited
+	// for in vain once is not waited for again.
 	Settled(ctx context.Context) (missing []string)
 }
 

@@ -18,10 +18,13 @@ const goneTimeout = 5 * time.Second
 // has left nothing behind, here and on other nodes.
 type levels struct {
 	mu sync.Mutex
-	// revision is of the newest assignment, programmed that of the network.
-	revision, programmed uint64
-	// wanted is what the managers asked to be told of, told what they were told.
-	wanted, told uint64
+	// revision is of the newest assignment, programmed that of the network, and ahead
+	// that of it but for the networks in held.
+	revision, programmed, ahead uint64
+	held                        []string
+	// wanted is what the managers asked to be told of, told what they were told, and
+	// toldAhead what of the networks that are in order.
+	wanted, told, toldAhead uint64
 	// holds has the tasks that have ended and may have left something, with the
 	// last revision that cannot know of their end.
 	holds map[string]uint64
@@ -73,6 +76,9 @@ func (l *levels) advance(m api.Assignment) {
 	if !changes(m) && l.programmed == l.revision {
 		l.programmed = m.Revision // there is nothing to do for it
 	}
+	if !changes(m) && l.ahead == l.revision {
+		l.ahead = m.Revision
+	}
 	l.revision = m.Revision
 	if m.Confirm {
 		l.wanted = m.Revision
@@ -84,35 +90,53 @@ func (l *levels) advance(m api.Assignment) {
 // changes says whether an assignment says anything but its revision.
 func changes(m api.Assignment) bool { return m.Full || len(m.Ops) > 0 }
 
-// setProgrammed says that the network is what that revision asks for.
-func (l *levels) setProgrammed(revision uint64) {
+// setProgrammed says that the network is what that revision asks for, but for some
+// networks.
+func (l *levels) setProgrammed(revision uint64, held []string) {
 	l.mu.Lock()
-	l.programmed = revision
+	if l.ahead, l.held = revision, held; len(held) == 0 {
+		l.programmed = revision
+	}
 	l.mu.Unlock()
 	l.look()
 }
 
-func (l *levels) at() uint64 {
+// at returns the level, and that of the networks that are in order.
+func (l *levels) at() (all, ahead uint64) {
 	lowest := uint64(math.MaxUint64)
 	for _, held := range l.holds {
 		lowest = min(lowest, held)
 	}
-	return min(l.programmed, lowest)
+	return min(l.programmed, lowest), min(l.ahead, lowest)
 }
 
 // level returns the level, as the managers are about to be told.
 func (l *levels) level() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.told = l.at()
+	l.told, _ = l.at()
 	return l.told
+}
+
+// beyond returns what counts for some networks only, likewise.
+func (l *levels) beyond() *api.Beyond {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all, ahead := l.at()
+	l.toldAhead = ahead
+	if ahead <= all || len(l.held) == 0 {
+		return nil
+	}
+	return &api.Beyond{Level: ahead, But: l.held}
 }
 
 // look wakes whom the newest state concerns.
 func (l *levels) look() {
 	l.mu.Lock()
 	asked := l.wanted > l.told
-	reached, confirm := asked && l.at() >= l.wanted, asked && len(l.gone) > 0
+	all, ahead := l.at()
+	reached := asked && all >= l.wanted || l.wanted > l.toldAhead && ahead >= l.wanted
+	confirm := asked && len(l.gone) > 0
 	l.mu.Unlock()
 	if confirm {
 		select {
@@ -164,8 +188,13 @@ func (a *Agent) Revision() uint64 {
 	return a.levels.revision
 }
 
-// Programmed says that the node's network is what that revision asks for.
-func (a *Agent) Programmed(revision uint64) { a.levels.setProgrammed(revision) }
+// Programmed says that the node's network is what that revision asks for, but for what
+// concerns the networks in held, by id or by the name of the namespace.
+func (a *Agent) Programmed(revision uint64, held ...string) { a.levels.setProgrammed(revision, held) }
+
+// Beyond is the level of the networks that are in order while others are not, nil
+// while all are.
+func (a *Agent) Beyond() *api.Beyond { return a.levels.beyond() }
 
 // Level is up to which revision everything has been put into effect on this node,
 // and the ends of its tasks on all.

@@ -43,6 +43,28 @@ func TestLevelWaitsForTheNetwork(t *testing.T) {
 	}
 }
 
+// TestLevelBeyondANetworkInTrouble: one network that is not in order keeps the node from
+// its level, and nobody from being told of the others.
+func TestLevelBeyondANetworkInTrouble(t *testing.T) {
+	n := newNode(t)
+	n.assign(true, task("t1", "web", running))
+	n.untilState("t1", running)
+	n.agent.Programmed(n.revision)
+	before := n.agent.Level()
+	n.assign(false, task("t2", "web", running))
+	n.untilState("t2", running)
+	at := n.ask()
+	n.agent.Programmed(at, "net1")
+	if got, beyond := n.agent.Level(), n.agent.Beyond(); got != before || beyond == nil || beyond.Level != at ||
+		beyond.Covers("net1") || !beyond.Covers("net2") {
+		t.Errorf("level %d, beyond it %+v", got, beyond)
+	}
+	n.agent.Programmed(at)
+	if got, beyond := n.agent.Level(), n.agent.Beyond(); got != at || beyond != nil {
+		t.Errorf("in order: level %d, beyond it %+v", got, beyond)
+	}
+}
+
 // TestLevelWaitsForTheEndOfTasks: neither a task that was taken away nor one that
 // ended by itself may leave anything, here or on other nodes.
 func TestLevelWaitsForTheEndOfTasks(t *testing.T) {

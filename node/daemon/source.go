@@ -67,6 +67,14 @@ func (s source) Level() uint64 {
 	return 0
 }
 
+// Beyond implements dispatch.Source.
+func (s source) Beyond() *api.Beyond {
+	if a := s.agent(); a != nil {
+		return a.Beyond()
+	}
+	return nil
+}
+
 // Wake implements dispatch.Source.
 func (s source) Wake() <-chan struct{} {
 	if a := s.agent(); a != nil {

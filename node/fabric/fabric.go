@@ -94,9 +94,10 @@ type Config struct {
 	// moment this node heard of it until its kernel had it.
 	Programmed func(took time.Duration)
 	// Revision returns that of the assignments, none older than it says; Reached
-	// is called when the kernel is what they ask for.
+	// is called when the kernel is what they ask for, but for what concerns the networks
+	// in held: by id, or by the name of its namespace one that is not wished any more.
 	Revision func() uint64
-	Reached  func(revision uint64)
+	Reached  func(revision uint64, held ...string)
 	Logger   *slog.Logger
 	// Resync is how often the kernel is read although nothing changed (2 s).
 	Resync time.Duration

@@ -63,14 +63,14 @@ func (f *Fabric) step(ctx context.Context) error {
 	return err
 }
 
-// tell says that the kernel follows the view, but for some networks, and what the
-// managers asked for when there is none.
+// tell says that the kernel follows the view, and what the managers asked for, but for
+// some networks.
 func (f *Fabric) tell(view *endpoint.View, revision uint64, held []string) {
 	if f.cfg.Applied != nil {
 		f.cfg.Applied(view, held...)
 	}
-	if f.cfg.Reached != nil && len(held) == 0 {
-		f.cfg.Reached(revision)
+	if f.cfg.Reached != nil {
+		f.cfg.Reached(revision, held...)
 	}
 }
 

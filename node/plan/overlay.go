@@ -70,7 +70,7 @@ func MAC(addr netip.Addr) string {
 
 // NamespacePath is where the overlay namespace of a network is mounted.
 func (s Self) NamespacePath(networkID string) string {
-	return filepath.Join(s.NamespaceDir, "net-"+networkID[:min(len(networkID), 12)])
+	return filepath.Join(s.NamespaceDir, api.NamespaceName(networkID))
 }
 
 func (c *compiler) overlay() vxlan.Desired {

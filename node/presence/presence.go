@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +63,7 @@ type Presence struct {
 	// remembered are the owners that an earlier run knew, until the managers told
 	// which of them there still are.
 	remembered []string
+	withdrawn  withdrawn
 }
 
 // New makes the table and the fabric, with what an earlier run knew of other
@@ -149,9 +151,11 @@ func (p *Presence) revision() uint64 {
 	return 0
 }
 
-func (p *Presence) reached(revision uint64) {
+// reached passes on how far the network is what the managers ask for. They give away
+// none of the addresses that ports of the node lead to.
+func (p *Presence) reached(revision uint64, held ...string) {
 	if a := p.assigned.Load(); a != nil {
-		a.Programmed(revision)
+		a.Programmed(revision, slices.DeleteFunc(slices.Clone(held), func(network string) bool { return network == gossip.Own })...)
 	}
 }
 

@@ -23,16 +23,20 @@ func (p Publisher) Publish(taskID string, v endpoint.Value) {
 
 // Withdraw implements agent.Endpoints.
 func (p Publisher) Withdraw(taskID string) {
+	ended, _ := p.table.View().Record(p.table.Self(), taskID)
 	if tombstone, ok := p.table.Remove(taskID); ok {
+		p.withdrawn.note(ended, tombstone.At())
 		p.gossip.Publish([]endpoint.Record{tombstone})
 		p.fabric.Trigger()
 	}
 }
 
-// Settled implements agent.Endpoints.
+// Settled implements agent.Endpoints. Nodes in trouble count for the networks that are
+// in order.
 func (p Publisher) Settled(ctx context.Context) []string {
 	at := p.table.At()
-	missing, err := p.gossip.Confirm(ctx, endpoint.Record{Owner: p.table.Self(), Key: "all", Epoch: at.Epoch, Seq: at.Seq})
+	missing, err := p.gossip.Confirm(ctx, p.withdrawn.question(p.table.Self(), at))
+	p.withdrawn.asked(at, err == nil)
 	if err != nil && len(missing) == 0 {
 		return []string{err.Error()}
 	}
