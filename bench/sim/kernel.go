@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"shoal/dataplane/lb"
 	"shoal/dataplane/lb/lbfake"
@@ -34,6 +35,8 @@ type machine struct {
 	mu           sync.Mutex
 	kernel       *vxlantest.Kernel
 	translations map[string]lb.Translation
+	// broken are the namespaces in which no balancer can be changed.
+	broken map[string]bool
 }
 
 func newMachine() *machine {
@@ -126,11 +129,24 @@ func (b balancer) Read(ctx context.Context, namespace string) (lb.Desired, error
 	return d.Read(ctx, namespace)
 }
 
+// breakDown makes every change of the balancer in a namespace fail, from now on.
+func (m *machine) breakDown(namespace string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.broken = map[string]bool{namespace: true}
+}
+
 // Apply implements lb.Driver.
 func (b balancer) Apply(ctx context.Context, wish lb.Desired) (int, error) {
 	d, err := b.driver(wish.Namespace)
 	if err != nil {
 		return 0, err
+	}
+	b.mu.Lock()
+	broken := b.broken[wish.Namespace]
+	b.mu.Unlock()
+	if broken {
+		return 0, fmt.Errorf("change the balancer in %s: %w", wish.Namespace, syscall.ENOMEM)
 	}
 	before, err := d.Read(ctx, wish.Namespace)
 	if err != nil {

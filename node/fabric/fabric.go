@@ -121,11 +121,13 @@ type Fabric struct {
 	known    known
 	fullSync time.Time
 	failing  map[string]int
-	live     map[string]map[wireguard.Key]bool
-	heard    *wireguard.Actual // the vault as the step found it, nil when it did not look
-	moved    bool              // the last step had another wish than the one before
-	current  snapshot
-	healed   repairs
+	// unmeasured says that the machine's own links could not be looked at.
+	unmeasured bool
+	live       map[string]map[wireguard.Key]bool
+	heard      *wireguard.Actual // the vault as the step found it, nil when it did not look
+	moved      bool              // the last step had another wish than the one before
+	current    snapshot
+	healed     repairs
 }
 
 // local is a task with a namespace.

@@ -52,6 +52,11 @@ func (f *Fabric) compareOverlay(ctx context.Context, wish vxlan.Desired, before 
 			f.healed.note(PartOverlay, "", op.String())
 		}
 	}
+	for _, op := range ops {
+		if add, ok := op.(vxlan.AddNamespace); ok {
+			f.known.forget(add.Path) // nothing is in it yet
+		}
+	}
 	if err := f.cfg.Overlay.Apply(ctx, ops); err != nil {
 		errs = append(errs, fmt.Errorf("change the overlay: %w", err))
 	}

@@ -41,6 +41,7 @@ func (f *Fabric) openNameServers(ctx context.Context, wired []plan.Local, full b
 		}
 		port, err := f.cfg.Names.Serve(ctx, wish)
 		if err != nil {
+			l.asked = resolver.Task{} // it is asked again
 			errs = append(errs, in(fmt.Errorf("name server of task %s: %w", l.Task.ID, err), l.Namespace))
 			continue
 		}

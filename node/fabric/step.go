@@ -32,10 +32,11 @@ func (f *Fabric) step(ctx context.Context) error {
 	if full {
 		f.listen(ctx)
 	}
-	selfErr := f.findAddrs(full)
-	if full {
+	selfErr := f.findAddrs(full || f.unmeasured)
+	if full || f.unmeasured {
 		selfErr = errors.Join(selfErr, f.measure())
 	}
+	f.unmeasured = selfErr != nil
 	wired := f.Locals()
 	out := f.compile(view)
 

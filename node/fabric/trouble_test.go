@@ -199,3 +199,60 @@ func TestANamespaceThatCannotBeRead(t *testing.T) {
 		t.Errorf("drift is %q, %v", drift, err)
 	}
 }
+
+// TestTroubleDoesNotFlap: what could not be looked at or asked in a full step is tried
+// with each step, and stays wrong until it is right.
+func TestTroubleDoesNotFlap(t *testing.T) {
+	wrong := errors.New("no route to the outside")
+	for name, spoil := range map[string]func(b *bed) (mend func()){
+		"the MTU": func(b *bed) func() {
+			err := wrong
+			b.cfg.MTUs = func() (int, int, error) { return 1500, 1500, err }
+			return func() { err = nil }
+		},
+		"the name server": func(b *bed) func() {
+			b.kernel.refuse["serve task-t1"] = wrong
+			return func() { delete(b.kernel.refuse, "serve task-t1") }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			if err := b.attach(t, aTask("t1", "10.0.1.3/24")); err != nil {
+				t.Fatal(err)
+			}
+			mend := spoil(b)
+			b.fullSync = time.Time{}
+			for range 3 {
+				if err := b.step(t.Context()); !errors.Is(err, wrong) {
+					t.Errorf("the step says %v", err)
+				}
+			}
+			if len(b.held) > 0 {
+				t.Errorf("held back %q", b.held)
+			}
+			mend()
+			if err := b.step(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestANewNamespaceIsFilled: what was known of a namespace does not hold for the one
+// that takes its place.
+func TestANewNamespaceIsFilled(t *testing.T) {
+	b := newBed(t)
+	b.record("t1", "10.0.1.3")
+	if err := b.attach(t, aTask("t1", "10.0.1.3/24"), aTask("t2", "10.0.1.4/24")); err != nil {
+		t.Fatal(err)
+	}
+	b.kernel.links.Vanish("/run/ns/task-t1")
+	b.kernel.balancer.Flush("/run/ns/task-t1")
+	delete(b.kernel.translations, "/run/ns/task-t1")
+	if err := b.attach(t, aTask("t3", "10.0.1.5/24")); err != nil {
+		t.Fatal(err)
+	}
+	if drift, err := b.Drift(t.Context()); err != nil || len(drift) > 0 {
+		t.Errorf("drift is %q, %v", drift, err)
+	}
+}

@@ -73,6 +73,7 @@ func New(cfg Config) (*Presence, error) {
 		return nil, fmt.Errorf("directory of the network: %w", err)
 	}
 	p := &Presence{cfg: cfg, table: endpoint.New(cfg.Self.ID, cfg.Epoch)}
+	p.withdrawn.sure = cfg.Epoch <= 1 // there was no earlier run
 	f := cfg.Fabric
 	f.Dir, f.Self, f.Logger = cfg.Dir, cfg.Self, cfg.Logger
 	f.Assigned, f.View = p.Lists, p.table.View
