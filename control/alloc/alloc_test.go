@@ -418,6 +418,14 @@ func TestValidateNetwork(t *testing.T) {
 			t.Errorf("%v: %q", r.config, got)
 		}
 	}
+	for text, want := range map[string]api.ErrorKind{"4096": api.Conflict, "4096,5000": api.Conflict, "nonsense": api.Invalid, "0": api.Invalid, "5000": "", "": ""} {
+		n := &api.Network{}
+		n.ID, n.Spec.Name = "new", "new"
+		n.Spec.DriverConfiguration = &swarm.Driver{Name: "overlay", Options: map[string]string{vniOption: text}}
+		if err := ValidateNetwork(w, n); (err == nil) != (want == "") || err != nil && api.KindOf(err) != want {
+			t.Errorf("identifier %q: %v", text, err)
+		}
+	}
 }
 
 // TestWhatIsRetiredWaits: a removed network's subnet and identifier go to nobody

@@ -331,19 +331,28 @@ func (a *Allocator) vni(n *api.Network) (uint32, error) {
 }
 
 func (a *Allocator) wishedVNI(n *api.Network, text string) (uint32, error) {
-	// Docker has one for each subnet; here a network is one segment.
-	first, _, _ := strings.Cut(text, ",")
-	vni, err := strconv.ParseUint(first, 10, 24)
-	if err != nil || vni == 0 || vni == api.ProbeVNI {
-		return 0, api.Errorf(api.Invalid, "network %s: %q is no VXLAN identifier", n.Spec.Name, text)
+	vni, err := readVNI(n, text)
+	if err != nil {
+		return 0, err
 	}
-	owner := a.vnis[uint32(vni)]
+	owner := a.vnis[vni]
 	if r := a.retired[owner]; r != nil {
 		return 0, api.Errorf(api.Unavailable, "network %s: VXLAN identifier %d is free once every node has confirmed that the removed network %s is gone",
 			n.Spec.Name, vni, r.Network.Spec.Name)
 	}
 	if owner != "" && owner != n.ID {
 		return 0, api.Errorf(api.Conflict, "network %s: VXLAN identifier %d belongs to network %s", n.Spec.Name, vni, owner)
+	}
+	return vni, nil
+}
+
+// readVNI reads the first identifier of a list. Docker has one for each subnet;
+// here a network is one segment.
+func readVNI(n *api.Network, text string) (uint32, error) {
+	first, _, _ := strings.Cut(text, ",")
+	vni, err := strconv.ParseUint(first, 10, 24)
+	if err != nil || vni == 0 || vni == api.ProbeVNI {
+		return 0, api.Errorf(api.Invalid, "network %s: %q is no VXLAN identifier", n.Spec.Name, text)
 	}
 	return uint32(vni), nil
 }

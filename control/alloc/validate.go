@@ -15,10 +15,17 @@ type NetworkView interface {
 }
 
 // ValidateNetwork says, before a network is created, whether the subnets,
-// ranges and gateways that its spec names can be given to it. Its errors have
-// the kind Invalid, or Forbidden for an overlap, and Docker's words.
+// ranges, gateways and identifier that its spec names can be given to it. Its
+// errors have the kind Invalid, Forbidden for an overlap, or Conflict for an
+// identifier that another network has, and Docker's words where it has any.
 func ValidateNetwork(v NetworkView, n *api.Network) error {
-	if n.Spec.IPAMOptions == nil || !managed(n) {
+	if !managed(n) {
+		return nil
+	}
+	if err := checkVNI(v, n); err != nil {
+		return err
+	}
+	if n.Spec.IPAMOptions == nil {
 		return nil
 	}
 	if err := checkConfigs(n); err != nil {
@@ -35,6 +42,25 @@ func ValidateNetwork(v NetworkView, n *api.Network) error {
 		taken = append(taken, wishedOrGiven(other)...)
 	}
 	return checkOverlap(n, taken)
+}
+
+// checkVNI refuses an identifier that is none, or is another network's. One of a
+// network that was removed is waited for.
+func checkVNI(v NetworkView, n *api.Network) error {
+	d := n.Spec.DriverConfiguration
+	if d == nil || d.Options[vniOption] == "" {
+		return nil
+	}
+	vni, err := readVNI(n, d.Options[vniOption])
+	if err != nil {
+		return err
+	}
+	for _, other := range v.Networks() {
+		if other.ID != n.ID && other.VNI == vni {
+			return api.Errorf(api.Conflict, "network %s: VXLAN identifier %d belongs to network %s", n.Spec.Name, vni, other.Spec.Name)
+		}
+	}
+	return nil
 }
 
 // wishedOrGiven returns the subnets a network has, or will have.

@@ -315,7 +315,7 @@ func TestNetworks(t *testing.T) {
 	c.commit(api.Update(s))
 	for filter, want := range map[string]int{
 		``: 3, `{"driver":{"overlay":true}}`: 2, `{"name":{"pp":true}}`: 1, `{"scope":["local"]}`: 1,
-		`{"type":["custom"]}`: 2, `{"type":["builtin"]}`: 1, `{"dangling":["true"]}`: 1, `{"dangling":["false"]}`: 2, `{"id":{"` + id[:5] + `":true}}`: 1,
+		`{"type":["custom"]}`: 2, `{"type":["builtin"]}`: 1, `{"dangling":["true"]}`: 0, `{"dangling":["false"]}`: 3, `{"id":{"` + id[:5] + `":true}}`: 1,
 	} {
 		var list []network.Summary
 		if c.get("/networks?filters="+filter, &list); len(list) != want {

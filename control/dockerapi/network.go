@@ -120,12 +120,18 @@ func networkFits(f wire.Filters, n network.Inspect) bool {
 		f.Exact("type", kind)
 }
 
-// dangling says whether nothing uses the network.
+// dangling says whether nothing uses the network: no service, no task, no container.
 func (a *API) dangling(n network.Inspect) bool {
-	if slices.Contains(reserved, n.Name) || len(n.Containers) > 0 {
-		return false
+	if n.Scope != scopeSwarm {
+		return !slices.Contains(reserved, n.Name)
 	}
-	return n.Scope != scopeSwarm || n.Ingress || len(a.store().View().ServicesByNetwork(n.ID)) == 0
+	v := a.store().View()
+	stored := v.Network(n.ID)
+	if stored == nil { // gone meanwhile
+		return true
+	}
+	_, err := networkUse(v, stored)
+	return err == nil
 }
 
 func (a *API) inspectNetwork(w http.ResponseWriter, r *http.Request, vars map[string]string) error {

@@ -78,3 +78,31 @@ func TestNetworkShowsItsAddresses(t *testing.T) {
 		t.Errorf("an auxiliary address outside: %d %s", code, text)
 	}
 }
+
+// TestNetworkInUse: what a container alone holds is not dangling, and verbose lists
+// the tasks that run, not those that begin or end.
+func TestNetworkInUse(t *testing.T) {
+	c := newManager(t)
+	app, open := c.createNetwork("app"), c.createNetwork("open")
+	web := c.create(spec("web", attach("app")))
+	runs := c.addTask(web, c.self().ID, 1)
+	c.addTask(web, c.self().ID, 2, func(t *api.Task) { t.Status.State = swarm.TaskStateStarting })
+	c.addTask(web, c.self().ID, 3, func(t *api.Task) { t.DesiredState = swarm.TaskStateShutdown })
+	box := &api.Task{}
+	box.ID, box.Name, box.NodeID, box.DesiredState, box.Status.State = api.NewID(), "box", c.self().ID, swarm.TaskStateRunning, swarm.TaskStateRunning
+	box.Spec.Runtime, box.Spec.NetworkAttachmentSpec = swarm.RuntimeNetworkAttachment, &swarm.NetworkAttachmentSpec{ContainerID: "c0ffee"}
+	box.Spec.Networks = []swarm.NetworkAttachmentConfig{{Target: open}}
+	box.NetworksAttachments = []swarm.NetworkAttachment{{
+		Network: c.store.View().Network(open).Network, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.9.3/24")},
+	}}
+	c.commit(api.Create(box))
+	var list []network.Summary
+	if c.get(`/networks?filters={"dangling":["true"]}`, &list); len(list) != 1 || list[0].Name != "ingress" {
+		t.Errorf("dangling: %+v", list)
+	}
+	var n network.Inspect
+	c.get("/networks/"+app+"?verbose=true", &n)
+	if tasks := n.Services["web"].Tasks; len(tasks) != 1 || tasks[0].EndpointID != runs.ID {
+		t.Errorf("tasks %+v", tasks)
+	}
+}

@@ -30,7 +30,7 @@ func usersOf(v *store.View, n *api.Network) []*api.Service {
 }
 
 // describeUse adds which nodes take part in the network and what of it runs on
-// this one, self; when verbose, which services and tasks stand on it, and how many
+// this one, self; when verbose, which services and running tasks stand on it, and how many
 // of its addresses are given away.
 func describeUse(v *store.View, out *network.Inspect, self string, verbose bool) {
 	n := v.Network(out.ID)
@@ -52,7 +52,7 @@ func describeUse(v *store.View, out *network.Inspect, self string, verbose bool)
 		if t.NodeID == self {
 			addContainer(out, t, n.ID)
 		}
-		if info, known := services[t.ServiceName]; known {
+		if info, known := services[t.ServiceName]; known && t.Wanted() && t.Status.State == swarm.TaskStateRunning {
 			info.Tasks = append(info.Tasks, network.Task{
 				Name: taskName(t), EndpointID: t.ID, EndpointIP: addr,
 				Info: map[string]string{"Host IP": peers[node.ID].IP.String()},

@@ -19,12 +19,12 @@ func warnings(r *http.Request, spec swarm.ServiceSpec) []string {
 	if d := spec.TaskTemplate.LogDriver; d != nil {
 		warn(d.Name != "" && d.Name != "json-file", "log driver "+d.Name+" is not available: output goes to json-file logs on the task's node")
 	}
+	for _, n := range spec.TaskTemplate.Networks {
+		warn(len(n.DriverOpts) > 0, "driver options of an attachment have no effect: interfaces are eth0, eth1 and so on, in the order of the networks")
+	}
 	c := spec.TaskTemplate.ContainerSpec
 	if c == nil {
 		return out
-	}
-	if d := c.DNSConfig; d != nil {
-		warn(len(d.Nameservers) > 0, "the service's own name servers are not asked: names outside the cluster go to the node's")
 	}
 	if p := c.Privileges; p != nil {
 		warn(p.Seccomp != nil || p.AppArmor != nil || p.SELinuxContext != nil || p.CredentialSpec != nil || p.NoNewPrivileges,

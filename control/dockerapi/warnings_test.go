@@ -2,6 +2,7 @@ package dockerapi
 
 import (
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -15,7 +16,12 @@ func TestWarningsNameWhatIsNotDone(t *testing.T) {
 		"privilege": func(s *swarm.ServiceSpec) {
 			s.TaskTemplate.ContainerSpec.Privileges = &swarm.Privileges{NoNewPrivileges: true}
 		},
+		"driver options": func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "app", DriverOpts: map[string]string{"com.docker.network.endpoint.ifname": "lan0"}}}
+		},
 		"": func(s *swarm.ServiceSpec) {
+			s.TaskTemplate.ContainerSpec.DNSConfig.Nameservers = []netip.Addr{netip.MustParseAddr("192.0.2.53")}
+			s.TaskTemplate.Networks = []swarm.NetworkAttachmentConfig{{Target: "app", Aliases: []string{"shop"}}}
 			s.TaskTemplate.ContainerSpec.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "true"}}
 		},
 	} {
