@@ -121,3 +121,14 @@ func (d *Daemon) health(taskID string) *container.Health {
 	}
 	return nil
 }
+
+// hostPorts are those of this node that lead to a task of it alone.
+func (d *Daemon) hostPorts(taskID string) []swarm.PortConfig {
+	if m := d.current(); m != nil {
+		if a := (source{m}).agent(); a != nil {
+			st, _ := a.Status(taskID)
+			return st.PortStatus.Ports
+		}
+	}
+	return nil
+}

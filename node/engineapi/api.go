@@ -17,7 +17,7 @@ import (
 	"shoal/node/standalone"
 )
 
-// Config is what the API needs; every field but ClusterEvents and Health
+// Config is what the API needs; every field but ClusterEvents, Health and Ports
 // must be set.
 type Config struct {
 	Runtime runtime.Runtime
@@ -26,6 +26,8 @@ type Config struct {
 	// Health says how a task of this node is, nil without a health check. It may
 	// be nil.
 	Health func(taskID string) *container.Health
+	// Ports are those of the host that lead to a task of this node. It may be nil.
+	Ports func(taskID string) []swarm.PortConfig
 	// Standalone has the containers that are no service's.
 	Standalone *standalone.Store
 	// Hostname, Version and StateDir are for info.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
@@ -40,6 +42,7 @@ type host struct {
 	url     string
 	dir     string
 	cluster chan events.Message
+	ports   map[string][]swarm.PortConfig // of tasks
 }
 
 func newHost(t *testing.T) *host {
@@ -51,6 +54,7 @@ func newHost(t *testing.T) *host {
 	h.api = New(Config{
 		Runtime: h.runtime, Swarm: func() swarm.Info { return swarm.Info{LocalNodeState: swarm.LocalNodeStateActive} },
 		Hostname: "host1", Version: "1.2", StateDir: h.dir, Now: func() time.Time { return noon.Add(90 * time.Second) },
+		Ports: func(taskID string) []swarm.PortConfig { return h.ports[taskID] },
 		ClusterEvents: func(ctx context.Context, send func(events.Message) error) error {
 			for {
 				select {
@@ -201,7 +205,13 @@ func TestListContainers(t *testing.T) {
 			t.Errorf("%s lists %q, want %q", query, got, want)
 		}
 	}
+	h.ports = map[string][]swarm.PortConfig{"t1": {{Protocol: network.TCP, TargetPort: 80, PublishedPort: 32768, PublishMode: swarm.PortConfigPublishModeHost}}}
 	var list []container.Summary
+	h.call("GET", "/containers/json?"+filter("is-task", "true"), &list)
+	want := container.PortSummary{IP: netip.IPv4Unspecified(), PrivatePort: 80, PublicPort: 32768, Type: "tcp"}
+	if len(list) != 1 || !slices.Equal(list[0].Ports, []container.PortSummary{want}) {
+		t.Errorf("ports of the host: %+v", list)
+	}
 	if h.call("GET", "/containers/json?limit=2", &list); len(list) != 2 {
 		t.Errorf("limit gives %d", len(list))
 	}

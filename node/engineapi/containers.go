@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/netip"
 	goruntime "runtime"
 	"slices"
 	"strconv"
@@ -79,7 +80,7 @@ func (a *API) summary(c runtime.Status) container.Summary {
 	s := container.Summary{
 		ID: c.ID, Names: []string{"/" + c.Name}, Image: familiar(c.Image), Created: c.CreatedAt.Unix(),
 		Labels: c.Labels, State: container.ContainerState(c.State), Status: a.phrase(c),
-		Ports: []container.PortSummary{}, Mounts: []container.MountPoint{},
+		Ports: a.ports(c), Mounts: []container.MountPoint{},
 		NetworkSettings: &container.NetworkSettingsSummary{},
 	}
 	s.HostConfig.NetworkMode = "default"
@@ -88,6 +89,21 @@ func (a *API) summary(c runtime.Status) container.Summary {
 		s.Health = &container.HealthSummary{Status: h.Status, FailingStreak: h.FailingStreak}
 	}
 	return s
+}
+
+// ports are those of the host that lead to the container while it runs.
+func (a *API) ports(c runtime.Status) []container.PortSummary {
+	out := []container.PortSummary{}
+	id := c.Labels["com.docker.swarm.task.id"]
+	if a.cfg.Ports == nil || id == "" || c.State != runtime.Running {
+		return out
+	}
+	for _, p := range a.cfg.Ports(id) {
+		out = append(out, container.PortSummary{
+			IP: netip.IPv4Unspecified(), PrivatePort: uint16(p.TargetPort), PublicPort: uint16(p.PublishedPort), Type: string(p.Protocol),
+		})
+	}
+	return out
 }
 
 // phrase is the status column of docker ps.
