@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
 )
 
@@ -30,6 +31,12 @@ func TestWarningsNameWhatIsNotDone(t *testing.T) {
 		got := strings.Join(warnings(httptest.NewRequest("POST", "/services/create", nil), spec), "; ")
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("want a warning about %q, got %q", want, got)
+		}
+	}
+	for vnis, warned := range map[string]bool{"": false, "5000": false, "5000,5001": true} {
+		got := createWarning(network.CreateRequest{Options: map[string]string{vniOption: vnis}})
+		if (got != "") != warned {
+			t.Errorf("identifiers %q: warned %q", vnis, got)
 		}
 	}
 }
