@@ -22,6 +22,22 @@ const (
 	swarmIngress = "172.19.0.2"
 )
 
+// swarmNames leads the questions of a task to its name server: Docker puts such
+// rules into every container's namespace (daemon/libnetwork/resolver_unix.go).
+const swarmNames = `table ip names {
+	chain output {
+		type nat hook output priority -100;
+		ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053
+		ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40053
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat;
+		ip saddr 127.0.0.11 udp sport 40053 snat to :53
+		ip saddr 127.0.0.11 tcp sport 40053 snat to :53
+	}
+}
+`
+
 var swarmNet = overlay{
 	name: "v", vni: 962, subnet: "10.97.1",
 	hosts: []string{"w1", "w2"}, vteps: []string{underlay(swarmHost1), underlay(swarmHost2)},
@@ -37,6 +53,9 @@ func (s *site) swarm(ipvs bool) {
 	s.overlay(swarmNet)
 	s.swarmEast(ipvs)
 	s.swarmNorth(ipvs)
+	for _, name := range []string{"wc", "t1", "t2"} {
+		s.nft(name, swarmNames)
+	}
 	for _, name := range []string{"t1", "t2"} {
 		s.server(name, path(name))
 	}
