@@ -34,8 +34,9 @@ type Lifecycle interface {
 	Info() swarm.Info
 }
 
-// LocalNetworks are the networks that only this node knows, such as bridge,
-// host and none. They are listed beside the cluster's.
+// LocalNetworks are the networks that this node knows by itself: bridge, host and
+// none, and on a worker those of the cluster that it takes part in (ShowAssigned).
+// They are listed beside those in the store.
 type LocalNetworks interface {
 	// List returns the networks as inspect shows them.
 	List() []network.Inspect

@@ -48,6 +48,25 @@ func (a *API) networks() []network.Inspect {
 	return all
 }
 
+// ShowAssigned lists networks of the cluster as a worker knows them: those that it has
+// been told of, with those of its own tasks that are on them.
+func ShowAssigned(networks []*api.Network, tasks []*api.Task) []network.Inspect {
+	var out []network.Inspect
+	for _, n := range networks {
+		if n.Predefined || n.Removed {
+			continue
+		}
+		shown := showNetwork(n)
+		for _, t := range tasks {
+			if _, on := addressIn(t, n.ID); on {
+				addContainer(&shown, t, n.ID)
+			}
+		}
+		out = append(out, shown)
+	}
+	return out
+}
+
 // showNetwork is the network as Docker shows it, without who uses it.
 func showNetwork(n *api.Network) network.Inspect {
 	out := network.Inspect{Containers: map[string]network.EndpointResource{}}
@@ -121,9 +140,13 @@ func networkFits(f wire.Filters, n network.Inspect) bool {
 }
 
 // dangling says whether nothing uses the network: no service, no task, no container.
+// A worker knows only networks that something uses.
 func (a *API) dangling(n network.Inspect) bool {
 	if n.Scope != scopeSwarm {
 		return !slices.Contains(reserved, n.Name)
+	}
+	if notManager(a.cfg.Lifecycle.Info()) != nil {
+		return false
 	}
 	v := a.store().View()
 	stored := v.Network(n.ID)

@@ -159,6 +159,9 @@ func (a *API) removeNetwork(w http.ResponseWriter, r *http.Request, vars map[str
 		}
 		return api.Errorf(api.Forbidden, "network %s belongs to this node and cannot be removed", found.Name)
 	}
+	if err := notManager(a.cfg.Lifecycle.Info()); err != nil {
+		return err
+	}
 	if err := a.deleteNetwork(r.Context(), found.ID); err != nil {
 		return err
 	}

@@ -10,12 +10,13 @@ import (
 	"shoal/control/api"
 	"shoal/control/dockerapi"
 	"shoal/control/store"
+	"shoal/node/agent"
 )
 
 // clusterAPI is the cluster's half of the Docker API, on this node's manager.
 func (d *Daemon) clusterAPI() *dockerapi.API {
 	return dockerapi.New(dockerapi.Config{
-		Store: d.store, Proposer: d, Lifecycle: d, LocalNetworks: localNetworks{}, Now: time.Now,
+		Store: d.store, Proposer: d, Lifecycle: d, LocalNetworks: localNetworks{d}, Now: time.Now,
 	})
 }
 
@@ -79,13 +80,14 @@ func (d *Daemon) Info() swarm.Info {
 	return info
 }
 
-// localNetworks are the networks that every Docker node lists besides the
-// cluster's. A task without any network has a leg on the gateway bridge.
-type localNetworks struct{}
+// localNetworks are the networks that every Docker node lists besides those that
+// its managers' state tells of. A task without any network has a leg on the gateway
+// bridge.
+type localNetworks struct{ d *Daemon }
 
 // List implements dockerapi.LocalNetworks.
-func (localNetworks) List() []network.Inspect {
-	var out []network.Inspect
+func (l localNetworks) List() []network.Inspect {
+	out := l.assigned()
 	for _, n := range [][2]string{{"bridge", "bridge"}, {"host", "host"}, {"none", "null"}} {
 		out = append(out, network.Inspect{Network: network.Network{
 			Name: n[0], ID: "shoal" + n[0], Scope: "local", Driver: n[1], EnableIPv4: true,
@@ -94,4 +96,26 @@ func (localNetworks) List() []network.Inspect {
 		}})
 	}
 	return out
+}
+
+// assigned are the cluster's networks on a worker, as far as it was told of them.
+func (l localNetworks) assigned() []network.Inspect {
+	m := l.d.current()
+	if m == nil || m.manager != nil {
+		return nil
+	}
+	a := source{m}.agent()
+	if a == nil {
+		return nil
+	}
+	known := a.Assigned()
+	var tasks []*api.Task
+	for _, t := range agent.List(known.Tasks) {
+		if status, here := a.Status(t.ID); here {
+			running := *t
+			running.Status = status
+			tasks = append(tasks, &running)
+		}
+	}
+	return dockerapi.ShowAssigned(agent.List(known.Networks), tasks)
 }
