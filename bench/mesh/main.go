@@ -41,6 +41,7 @@ type options struct {
 	only            string
 	hold            bool
 	patience        time.Duration
+	balancer        string
 }
 
 func main() {
@@ -73,6 +74,7 @@ func flags() options {
 	flag.StringVar(&o.only, "only", "", "one scenario")
 	flag.BoolVar(&o.hold, "hold", false, "build everything, measure nothing, and wait for an interrupt: to look around")
 	flag.DurationVar(&o.patience, "patience", time.Minute, "how long the hosts of Shoal may take to come up")
+	flag.StringVar(&o.balancer, "balancer", "auto", "what Shoal balances with: auto, ipvs or nft")
 	flag.Parse()
 	if *short {
 		o.rounds, o.slice, o.services, o.nice = 1, 80*time.Millisecond, 1000, 0
@@ -117,7 +119,7 @@ func run(ctx context.Context, o options) error {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return fmt.Errorf("make the directory of the results: %w", err)
 	}
-	before := describe()
+	before := describe(o.balancer)
 	scenarios, down, err := build(ctx, o)
 	if err != nil {
 		return errors.Join(err, down())

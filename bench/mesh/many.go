@@ -21,33 +21,34 @@ const (
 var firstService = netip.MustParseAddr("10.100.0.1")
 
 // many fills the clients' namespaces.
-func (s *site) many(services int) {
+func (s *site) many(services int, by lb.Driver) {
 	for name, n := range map[string]int{"k1": 1, "k2": services} {
 		s.ip(name, "route add "+servicesPrefix+" dev eth0\n")
 		s.client(name, path(name))
 		if s.err == nil {
-			s.err = fillServices(s, path(name), n)
+			s.err = fillServices(s, path(name), n, by)
 		}
 	}
 }
 
-// balancer is Shoal's own, the one that a node of this machine would choose.
-func balancer() lb.Driver {
-	if hasIPVS() {
+// balancer is Shoal's own of that name, or the one that a node of this machine would
+// choose.
+func balancer(name string) lb.Driver {
+	if name == "ipvs" || name == "auto" && hasIPVS() {
 		return ipvs.New()
 	}
 	return nft.New()
 }
 
 // fillServices makes services of every port, as virtual IPs are.
-func fillServices(s *site, namespace string, services int) error {
+func fillServices(s *site, namespace string, services int, by lb.Driver) error {
 	wish, addr := lb.Desired{Namespace: namespace}, firstService
 	for i := range services {
 		wish.Services = append(wish.Services, lb.Service{Front: lb.Front{Addr: addr}, Name: fmt.Sprintf("service%d", i),
 			Backends: []lb.Backend{{Addr: plainNet.addr(21), Task: fmt.Sprintf("service%d.1", i)}}})
 		addr = addr.Next()
 	}
-	if _, err := balancer().Apply(s.ctx, wish); err != nil {
+	if _, err := by.Apply(s.ctx, wish); err != nil {
 		return fmt.Errorf("load %d services: %w", services, err)
 	}
 	return nil

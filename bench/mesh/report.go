@@ -64,11 +64,15 @@ type machine struct {
 	LoadBefore, LoadAfter     string
 }
 
-func describe() machine {
+// describe says what machine it is and which balancers it compares.
+func describe(own string) machine {
 	m := machine{When: time.Now().UTC().Format("2006-01-02 15:04 UTC"), CPUs: runtime.NumCPU(), Balancer: "nftables",
 		Emulated: os.Getenv("SHOAL_VM") != "", LoadBefore: loadAverage()}
 	if hasIPVS() {
 		m.Balancer = "IPVS"
+	}
+	if own != "auto" {
+		m.Balancer += "; Shoal's: " + own
 	}
 	if raw, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = strings.TrimSpace(string(raw))

@@ -73,7 +73,7 @@ func build(ctx context.Context, o options) ([]scenario, func() error, error) {
 	say("plain hosts, raw balancers and HAProxy are up")
 	r.site.swarm(hasIPVS())
 	say("Swarm's path is up")
-	r.site.many(o.services)
+	r.site.many(o.services, balancer(o.balancer))
 	say("services are loaded")
 	if r.site.err != nil {
 		return nil, down, r.site.err

@@ -68,7 +68,7 @@ func shoalUp(s *site, o options) (*shoal, error) {
 	l, err := lab.New(lab.Config{
 		Hosts: 2, Dir: labDir, Prefix: labPrefix, Subnet: labSubnet, Patience: o.patience,
 		Shoald: filepath.Join(o.bin, "shoald"), Images: []string{filepath.Join(o.bin, "whoami.tar")},
-		DaemonFlags: daemonFlags(o.patience),
+		DaemonFlags: daemonFlags(o),
 	})
 	if err != nil {
 		return nil, err
@@ -81,12 +81,13 @@ func shoalUp(s *site, o options) (*shoal, error) {
 }
 
 // daemonFlags slow the clocks of managers and gossip down where the machine is
-// so slow that a minute is not enough.
-func daemonFlags(patience time.Duration) []string {
-	if patience <= time.Minute {
-		return nil
+// so slow that a minute is not enough, and choose the balancer.
+func daemonFlags(o options) []string {
+	list := []string{"--balancer", o.balancer}
+	if o.patience > time.Minute {
+		list = append(list, "--gossip-scale", "5", "--raft-election-timeout", "5s")
 	}
-	return []string{"--gossip-scale", "5", "--raft-election-timeout", "5s"}
+	return list
 }
 
 func (h *shoal) fill(patience time.Duration) error {
