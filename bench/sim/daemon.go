@@ -27,6 +27,7 @@ type daemon struct {
 	h       *Host
 	source  *ca.Source
 	client  *rpc.Client
+	session *dispatch.Client
 	manager *manager.Manager // nil on a worker
 	api     http.Handler     // the manager's Docker API
 
@@ -45,6 +46,7 @@ func (h *Host) newDaemon(creds *ca.Credentials) (*daemon, error) {
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	dial := h.c.underlay.Dialer(h.addr)
 	d.client = rpc.NewClient(d.source, dial)
+	d.session = &dispatch.Client{RPC: d.client, NodeID: h.id, Managers: d.managers, Logger: h.logger()}
 	if h.role != swarm.NodeRoleManager {
 		return d, nil
 	}
@@ -77,8 +79,7 @@ func (d *daemon) run() error {
 			return err
 		}
 	}
-	session := dispatch.Client{RPC: d.client, NodeID: d.h.id, Managers: d.managers, Logger: d.h.logger()}
-	d.goRun("session", func() error { return session.Run(d.ctx, d.assign, source{d}) })
+	d.goRun("session", func() error { return d.session.Run(d.ctx, d.assign, source{d}) })
 	return nil
 }
 

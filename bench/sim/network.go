@@ -35,6 +35,7 @@ func (d *daemon) startNetwork(cluster *api.Cluster, self *api.Node, epoch uint64
 			NamespaceDir: "/run/" + d.h.name + "/netns",
 		},
 		Hostname: d.h.name, Epoch: epoch, Dir: filepath.Join(d.h.dir, "network"), Logger: d.h.logger(),
+		ManagerMissed: d.session.Abandon,
 		Fabric: fabric.Config{
 			Overlay: overlay{d.h.machine}, Balancer: balancer{d.h.machine}, Translator: translator{d.h.machine},
 			Namespaces: namespaces{d.h.machine}, Names: n.names,

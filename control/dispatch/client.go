@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,9 @@ const (
 	// avoidance is how long a manager whose session broke is not tried while
 	// there are others, also when they still take it for the leader.
 	avoidance = 2 * time.Second
+	// suspicion is the same for a manager that was only said to be gone: shorter than
+	// what a node whose stream broke has to be heard again.
+	suspicion = 500 * time.Millisecond
 )
 
 // Source is where a Client takes reports from.
@@ -57,6 +61,30 @@ type Client struct {
 	Managers func() []string
 	// Logger hears of lost and found leaders; slog.Default() when nil.
 	Logger *slog.Logger
+
+	mu sync.Mutex
+	// with is the manager of the present session, whose end is abandon.
+	with    string
+	abandon context.CancelCauseFunc
+}
+
+// errAbandoned is why a session ends that Abandon was called for.
+var errAbandoned = errors.New("the manager is said to be gone")
+
+// Abandon ends a session with the manager at addr, which somebody found to be gone, so
+// that the leader is looked for before a report fails. Others are not disturbed.
+func (c *Client) Abandon(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.abandon != nil && c.with == addr {
+		c.abandon(errAbandoned)
+	}
+}
+
+func (c *Client) begin(addr string, abandon context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.with, c.abandon = addr, abandon
 }
 
 // Run keeps a session with the leader until ctx ends: it hands assignments to
@@ -95,11 +123,14 @@ func (c *Client) logger() *slog.Logger {
 
 // session talks with one manager; began says whether it was the leader.
 func (c *Client) session(ctx context.Context, addr string, onAssignment func(api.Assignment) error, source Source) (began bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	cancel := func() { end(nil) }
+	c.begin(addr, end)
+	defer c.begin("", nil)
 	stream, err := c.open(ctx, addr)
 	if err != nil {
-		return false, err
+		return false, errors.Join(err, context.Cause(ctx))
 	}
 	defer stream.Close()
 	var first api.Assignment
@@ -117,7 +148,7 @@ func (c *Client) session(ctx context.Context, addr string, onAssignment func(api
 	defer context.AfterFunc(inner, cancel)() // ends the stream when reporting fails
 	group.Go(func() error { return c.report(inner, addr, period, source) })
 	group.Go(func() error { return receive(stream, first, onAssignment) })
-	return true, group.Wait()
+	return true, errors.Join(group.Wait(), context.Cause(ctx))
 }
 
 // open asks for a session. The leader answers with its first message at once, so
@@ -229,6 +260,9 @@ func (s *search) redirected(from string, err error, now time.Time) bool {
 	var elsewhere *rpc.NotLeaderError
 	if !errors.As(err, &elsewhere) {
 		s.avoid, s.until = from, now.Add(avoidance)
+		if errors.Is(err, errAbandoned) {
+			s.until = now.Add(suspicion)
+		}
 		return false
 	}
 	if elsewhere.Leader == "" || elsewhere.Leader == from || s.avoided(elsewhere.Leader, now) {

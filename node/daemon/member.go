@@ -31,6 +31,8 @@ type member struct {
 	state  *membership
 	source *ca.Source
 	client *rpc.Client
+	// session talks with the leader.
+	session *dispatch.Client
 	// manager is nil on a worker.
 	manager *manager.Manager
 
@@ -50,6 +52,7 @@ type member struct {
 func (d *Daemon) newMember(state *membership, creds *ca.Credentials) (*member, error) {
 	m := &member{d: d, state: state, source: ca.NewSource(creds), ready: make(chan struct{})}
 	m.client = rpc.NewClient(m.source, nil)
+	m.session = &dispatch.Client{RPC: m.client, NodeID: state.NodeID, Managers: m.managers, Logger: d.cfg.Logger}
 	if state.Role != swarm.NodeRoleManager {
 		return m, nil
 	}
@@ -80,17 +83,11 @@ func (m *member) run() error {
 	if err := m.resume(ctx); err != nil {
 		return err
 	}
-	session := m.dispatch()
 	m.goRun(func() error {
-		return session.Run(ctx, func(a api.Assignment) error { return m.assign(ctx, a) }, source{m})
+		return m.session.Run(ctx, func(a api.Assignment) error { return m.assign(ctx, a) }, source{m})
 	})
 	m.goRun(func() error { return m.renew(ctx) })
 	return nil
-}
-
-// dispatch talks with the leader.
-func (m *member) dispatch() *dispatch.Client {
-	return &dispatch.Client{RPC: m.client, NodeID: m.state.NodeID, Managers: m.managers, Logger: m.d.cfg.Logger}
 }
 
 // goRun runs a loop whose failure ends the daemon: half a node helps nobody.

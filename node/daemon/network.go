@@ -84,6 +84,7 @@ func (n *overlayMember) startPresence(m *member, dataPath netip.Addr, epoch uint
 	}
 	n.Presence, err = presence.New(presence.Config{
 		Self: n.self, Hostname: m.d.cfg.Hostname, Epoch: epoch, Dir: dir, Logger: m.d.cfg.Logger,
+		ManagerMissed: m.session.Abandon,
 		Fabric: fabric.Config{
 			Overlay: n.kernel, Vault: m.d.vault(n.self), Tunnels: n.tunnels.plan, Balancer: m.d.balancer, Translator: nft.New(),
 			Names: n.names, Questions: m.d.questions, MTUs: mtus, Addrs: n.kernel.Addrs, BridgesFiltered: rtnl.BridgesFiltered,

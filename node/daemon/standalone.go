@@ -16,7 +16,7 @@ func (d *Daemon) openStandalone() (*standalone.Store, error) {
 		Dir: agent.StandaloneDir(d.path("agent")), VolumeDir: d.path("volumes"), Runtime: d.runtime, Now: time.Now, Logger: d.cfg.Logger,
 		Cluster: func() standalone.Cluster {
 			if m := d.current(); m != nil {
-				return m.dispatch()
+				return m.session
 			}
 			return nil
 		},

@@ -46,7 +46,10 @@ type Config struct {
 	// Fabric has the drivers. Dir, Self, what the plan is made from, and whom to
 	// tell of it are filled in.
 	Fabric fabric.Config
-	Logger *slog.Logger
+	// ManagerMissed hears the control address of a manager that the gossip begins to
+	// miss: it notices a dead machine before a report to it fails.
+	ManagerMissed func(addr string)
+	Logger        *slog.Logger
 }
 
 // Presence is a node's part in the network.
@@ -64,6 +67,7 @@ type Presence struct {
 	// which of them there still are.
 	remembered []string
 	withdrawn  withdrawn
+	missed     missed
 }
 
 // New makes the table and the fabric, with what an earlier run knew of other
@@ -92,10 +96,17 @@ func New(cfg Config) (*Presence, error) {
 }
 
 // Start begins to gossip. Who the node is, its table, its logger and whom it admits
-// are filled in.
+// are filled in, and who hears of changed members.
 func (p *Presence) Start(cfg gossip.Config) (err error) {
 	cfg.NodeID, cfg.Name, cfg.Table = p.cfg.Self.ID, p.cfg.Hostname, p.table
-	cfg.MembersChanged, cfg.Logger, cfg.Admit = p.fabric.Trigger, p.cfg.Logger, p.Admit
+	cfg.Logger, cfg.Admit = p.cfg.Logger, p.Admit
+	started := make(chan struct{})
+	defer close(started)
+	cfg.MembersChanged = func() {
+		p.fabric.Trigger()
+		<-started
+		p.tellMissed()
+	}
 	if p.gossip, err = gossip.Start(cfg); err != nil {
 		return err
 	}
