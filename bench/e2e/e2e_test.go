@@ -64,7 +64,7 @@ func TestLab(t *testing.T) {
 		{"ScaleUpDown", scaleUpDown},
 		{"TaskKilledIsReplaced", taskKilledIsReplaced},
 		{"Health", health}, {"Dependent", dependent},
-		{"Policy", policy},
+		{"Policy", policy}, {"CountsConnections", countsConnections},
 		{"NetworkLife", networkLife},
 		{"Trample", trample},
 		{"ShoaldAway", shoaldAway},

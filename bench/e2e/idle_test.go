@@ -3,15 +3,15 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/bench/lab/labtest"
 	"shoal/overlay/netns"
@@ -35,30 +35,7 @@ func idle(w *world) {
 	web := w.start("idle", 3, published(8230, network.TCP), attached(id))
 	client := w.start("idle-client", 1, attached(id))[0]
 	w.answered(ask, w.lab.Hosts(), 8230, 12, "task", slots("idle", web))
-	open := map[string]*caller{}
-	for _, h := range w.lab.Hosts() {
-		c, err := dialFrom("tcp", h, 8230, netip.AddrPort{})
-		w.must(err)
-		open["the mesh of "+h.Name] = c
-	}
-	service, err := w.service("idle")
-	w.must(err)
-	for _, vip := range service.Endpoint.VirtualIPs {
-		if vip.NetworkID != id {
-			continue
-		}
-		for _, h := range w.lab.Hosts() {
-			ns := filepath.Join(h.Dir, "exec", "netns", "task-"+client.ID)
-			if !netns.Exists(ns) {
-				continue
-			}
-			ctx, cancel := context.WithTimeout(w.Context(), labtest.Within(askPatience))
-			c, err := netns.Dial(ctx, ns, "tcp", netip.AddrPortFrom(vip.Addr.Addr(), 80).String())
-			cancel()
-			w.must(err)
-			open["the virtual IP"] = &caller{Conn: c, lines: bufio.NewReader(c), proto: "tcp"}
-		}
-	}
+	open := w.openWays("idle", 8230, client, id)
 	if len(open) != len(w.lab.Hosts())+1 {
 		w.Fatalf("only %d connections", len(open))
 	}
@@ -87,4 +64,24 @@ func idle(w *world) {
 		}
 		w.Logf("through %s: %s answers after %s of silence", way, r["task"], time.Since(began).Round(time.Second))
 	}
+}
+
+// openWays opens a connection through the mesh of every host, and one from a client
+// task through the virtual IP in a network.
+func (w *world) openWays(service string, port int, client swarm.Task, networkID string) map[string]*caller {
+	w.Helper()
+	open := map[string]*caller{}
+	for _, h := range w.lab.Hosts() {
+		c, err := dialFrom("tcp", h, port, netip.AddrPort{})
+		w.must(err)
+		open["the mesh of "+h.Name] = c
+	}
+	s, err := w.service(service)
+	w.must(err)
+	ctx, cancel := context.WithTimeout(w.Context(), labtest.Within(askPatience))
+	defer cancel()
+	c, err := netns.Dial(ctx, taskSpot(service, client).namespace, "tcp", net.JoinHostPort(virtual(s, networkID), "80"))
+	w.must(err)
+	open["the virtual IP"] = newCaller(c, "tcp")
+	return open
 }

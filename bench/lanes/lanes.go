@@ -23,14 +23,16 @@ var labPackages = []string{
 }
 
 // vmPackages are those whose tests say something new under a kernel with IPVS,
-// with the tests to run there: one emulated machine each, the longest first.
-var vmPackages = []struct{ path, tests string }{
-	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|UDP|Mesh6|Encrypted|Policy)$"},
-	{"./bench/e2e", "^TestSource$/^(Kept|ReplyByEntry)$"},
-	{"./dataplane/nft", "^TestLab"},
-	{"./overlay/rtnl", "."},
-	{"./dataplane/ipvs", "^TestLab"},
-	{"./overlay/wglink", "."},
+// with the tests to run there and what else is asked for: one emulated machine each,
+// the longest first.
+var vmPackages = []struct{ path, tests, env string }{
+	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|UDP|Mesh6|Encrypted|Policy)$", "SHOAL_LAB_BALANCER=ipvs"},
+	{"./bench/e2e", "^TestSource$/^(Kept|ReplyByEntry)$", "SHOAL_LAB_BALANCER=ipvs"},
+	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|Policy)$", "SHOAL_LAB_BALANCER=auto"},
+	{"./dataplane/nft", "^TestLab", ""},
+	{"./overlay/rtnl", ".", ""},
+	{"./dataplane/ipvs", "^TestLab", ""},
+	{"./overlay/wglink", ".", ""},
 }
 
 func lanes() []Lane {
@@ -95,7 +97,7 @@ func vm() Result {
 		free <- struct{}{}
 		running.Go(func() {
 			defer func() { <-free }()
-			all[i] = inVM(pkg.path, programs[pkg.path], pkg.tests)
+			all[i] = inVM(pkg.path, programs[pkg.path], pkg.tests, pkg.env)
 		})
 	}
 	running.Wait()
@@ -106,10 +108,14 @@ func vm() Result {
 // make it slower, and waiting takes no time of ours. So only the machine has a time limit,
 // and the tests, which would count its own leaps, have none. What something costs is
 // counted natively.
-func inVM(pkg, program, tests string) Result {
-	cmd := exec.Command("go", "tool", "test2json", "-p", pkg, "bench/vm/run", "--count", "--env", "SHOAL_REQUIRE=root,netns,vxlan,nft,ipvs,sctp,wireguard",
-		"--env", "SHOAL_LAB_PATIENCE=5", "--", program, "-test.v=test2json", "-test.run", tests, "-test.skip", "^TestCost", "-test.timeout", "0")
-	return run(cmd, nil)
+func inVM(pkg, program, tests, env string) Result {
+	args := []string{"tool", "test2json", "-p", pkg, "bench/vm/run", "--count", "--env", "SHOAL_LAB_PATIENCE=5",
+		"--env", "SHOAL_REQUIRE=root,netns,vxlan,nft,ipvs,sctp,wireguard"}
+	if env != "" {
+		args = append(args, "--env", env)
+	}
+	args = append(args, "--", program, "-test.v=test2json", "-test.run", tests, "-test.skip", "^TestCost", "-test.timeout", "0")
+	return run(exec.Command("go", args...), nil)
 }
 
 func conformance() Result {

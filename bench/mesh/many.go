@@ -31,10 +31,9 @@ func (s *site) many(services int, by lb.Driver) {
 	}
 }
 
-// balancer is Shoal's own of that name, or the one that a node of this machine would
-// choose.
+// balancer is Shoal's own of that name, or the one that a node chooses by itself.
 func balancer(name string) lb.Driver {
-	if name == "ipvs" || name == "auto" && hasIPVS() {
+	if name == "ipvs" {
 		return ipvs.New()
 	}
 	return nft.New()

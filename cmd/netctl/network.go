@@ -114,6 +114,9 @@ func printBalancer(w io.Writer, b netview.Balancer) {
 	fmt.Fprintf(w, "clients of published ports: %s\n", b.Clients)
 	row(w, "IN", "SERVICE", "FRONT", "ALGORITHM", "BACKEND", "WEIGHT", "TASK")
 	for _, n := range b.Namespaces {
+		if n.Driver != "" && n.Driver != b.Driver {
+			n.Of += ", " + n.Driver
+		}
 		for _, s := range n.Services {
 			front := s.Addr.String()
 			if s.Port != 0 {

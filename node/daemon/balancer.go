@@ -9,8 +9,8 @@ import (
 	"shoal/dataplane/nft"
 )
 
-// chooseBalancer picks the balancer that was asked for, or the best that the
-// kernel has, and says why.
+// chooseBalancer picks the balancer that was asked for, or nftables, which costs a
+// flow less, with IPVS for what only that can do; and says why.
 func chooseBalancer(ctx context.Context, wish string) (driver lb.Driver, why string, err error) {
 	if err := nft.Probe(ctx); err != nil {
 		return nil, "", fmt.Errorf("published ports and names need nftables in every case: %w", err)
@@ -19,7 +19,7 @@ func chooseBalancer(ctx context.Context, wish string) (driver lb.Driver, why str
 	switch wish {
 	case "", "auto":
 		if missing == nil {
-			return ipvs.New(), "the kernel has IPVS", nil
+			return lb.NewEither(nft.New(), ipvs.New()), "and ipvs where connections are to be counted", nil
 		}
 		return nft.New(), missing.Error(), nil
 	case "ipvs":

@@ -82,6 +82,8 @@ type Balancer struct {
 type Namespace struct {
 	// Of is whom the namespace belongs to: the node, the routing mesh, a task.
 	Of string
+	// Driver is the balancer there.
+	Driver string `json:",omitempty"`
 	lb.Desired
 	Forwards []lb.Forward `json:",omitempty"`
 }
@@ -190,7 +192,7 @@ func (s *Sources) Balancers(ctx context.Context) (Balancer, error) {
 		if err != nil {
 			return out, err
 		}
-		out.Namespaces = append(out.Namespaces, Namespace{Of: names[d.Namespace], Desired: named(have, d)})
+		out.Namespaces = append(out.Namespaces, Namespace{Of: names[d.Namespace], Driver: lb.NameIn(s.Balancer, d.Namespace), Desired: named(have, d)})
 	}
 	for _, t := range wish.Translations {
 		if len(t.Forwards) > 0 {

@@ -106,7 +106,7 @@ func (b *worldBuilder) joinMesh(host *trace.Namespace, path string) {
 // meshNamespace is the routing mesh's namespace on some node.
 func (b *worldBuilder) meshNamespace(node, path string, n vxlan.Network, own []netip.Prefix) trace.Namespace {
 	ns := trace.Namespace{
-		Node: node, Path: path, Name: "routing mesh", Balance: b.balance[n.Namespace], Balancer: b.s.Balancer.Name(), Listens: []trace.Listen{},
+		Node: node, Path: path, Name: "routing mesh", Balance: b.balance[n.Namespace], Balancer: lb.NameIn(b.s.Balancer, n.Namespace), Listens: []trace.Listen{},
 		Interfaces: []trace.Interface{
 			{Name: "br0", Addrs: own, Network: n.ID},
 			{Name: "lb0", Addrs: n.Balancer.PeerAddrs, Peer: "", HasPeer: true},
@@ -156,7 +156,7 @@ func (b *worldBuilder) addNetwork(node string, n vxlan.Network) {
 // addSandbox adds one of this node's tasks.
 func (b *worldBuilder) addSandbox(node string, sb vxlan.Sandbox) {
 	ns := trace.Namespace{
-		Node: node, Path: sb.Namespace, Name: b.taskName(sb.ID), Balance: b.balance[sb.Namespace], Balancer: b.s.Balancer.Name(),
+		Node: node, Path: sb.Namespace, Name: b.taskName(sb.ID), Balance: b.balance[sb.Namespace], Balancer: lb.NameIn(b.s.Balancer, sb.Namespace),
 		Translation: b.translation[sb.Namespace], Listens: b.o.listens[sb.Namespace],
 	}
 	for _, i := range sb.Interfaces {

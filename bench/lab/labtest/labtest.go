@@ -101,6 +101,9 @@ func Up(t testing.TB, cfg lab.Config, images ...string) *lab.Lab {
 	}
 	cfg.Patience = Within(time.Minute)
 	cfg.DaemonFlags = append(pace(), cfg.DaemonFlags...)
+	if balancer := os.Getenv("SHOAL_LAB_BALANCER"); balancer != "" {
+		cfg.DaemonFlags = append(cfg.DaemonFlags, "--balancer", balancer)
+	}
 	if Patience() > 1 {
 		cfg.Heartbeat = Within(genesis.DefaultHeartbeat) / 2
 	}
