@@ -28,7 +28,7 @@ var labPackages = []string{
 var vmPackages = []struct{ path, tests, env string }{
 	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|UDP|Mesh6|Encrypted|Policy)$", "SHOAL_LAB_BALANCER=ipvs"},
 	{"./bench/e2e", "^TestSource$/^(Kept|ReplyByEntry)$", "SHOAL_LAB_BALANCER=ipvs"},
-	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|Policy)$", "SHOAL_LAB_BALANCER=auto"},
+	{"./bench/e2e", "^TestLab$/^(Mesh|VIPSourceAddress|CountsConnections)$", "SHOAL_LAB_BALANCER=auto"},
 	{"./dataplane/nft", "^TestLab", ""},
 	{"./overlay/rtnl", ".", ""},
 	{"./dataplane/ipvs", "^TestLab", ""},
