@@ -99,7 +99,7 @@ func (e *Either) Apply(ctx context.Context, d Desired) (changed int, err error) 
 	if !s.second {
 		other = e.second
 	}
-	more, err := other.Apply(ctx, Desired{Namespace: d.Namespace})
+	more, err := other.Apply(HandingOver(ctx), Desired{Namespace: d.Namespace})
 	s.sole = err == nil
 	return changed + more, e.settle(s, d, err)
 }

@@ -75,6 +75,32 @@ func TestEither(t *testing.T) {
 	}
 }
 
+// heard notes whether flows were to be left alone.
+type heard struct {
+	lb.Driver
+	handsOver bool
+}
+
+func (h *heard) Apply(ctx context.Context, d lb.Desired) (int, error) {
+	h.handsOver = lb.HandsOver(ctx)
+	return h.Driver.Apply(ctx, d)
+}
+
+// TestEitherCutsNobody: who lets go of a namespace leaves the flows alone, and only then.
+func TestEitherCutsNobody(t *testing.T) {
+	_, fake, second := either()
+	first := &heard{Driver: fake}
+	e := lb.NewEither(first, second)
+	for _, step := range []struct {
+		wish lb.Desired
+		over bool
+	}{{asks(lb.RoundRobin, lb.RoundRobin), false}, {asks(lb.RoundRobin), false}, {asks(lb.LeastConn), true}} {
+		if _, err := e.Apply(t.Context(), step.wish); err != nil || first.handsOver != step.over {
+			t.Errorf("%v hands over: %t (%v)", step.wish.Services, first.handsOver, err)
+		}
+	}
+}
+
 // TestEitherRefuses: what neither can do is refused by both, and a driver that does
 // not let go is asked again.
 func TestEitherRefuses(t *testing.T) {

@@ -98,7 +98,7 @@ type Backend struct {
 // Driver programs one kind of kernel balancer. Apply takes the whole wish for a
 // namespace and is free when nothing differs; it reads the kernel and applies
 // the difference, additions before removals. A backend that disappears is cut:
-// its flows are forgotten, so that no client waits on it.
+// its flows are forgotten, so that no client waits on it (but see HandingOver).
 type Driver interface {
 	// Name is "ipvs" or "nft".
 	Name() string

@@ -27,6 +27,17 @@ func Note[T any](ctx context.Context, differences ...T) {
 	}
 }
 
+type handoverKey struct{}
+
+// HandingOver returns a context under which Apply takes services away without cutting
+// their flows: another driver balances them from now on.
+func HandingOver(ctx context.Context) context.Context {
+	return context.WithValue(ctx, handoverKey{}, true)
+}
+
+// HandsOver reports whether flows are to be left alone.
+func HandsOver(ctx context.Context) bool { return ctx.Value(handoverKey{}) != nil }
+
 // String is the forward as people write it.
 func (f Forward) String() string {
 	name := ""

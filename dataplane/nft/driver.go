@@ -115,10 +115,10 @@ func apply(ctx context.Context, c *netfilter.Conn, wish lb.Desired, st state) (i
 	if err := write(c, wish, st, ops); err != nil {
 		return 0, fmt.Errorf("balance in namespace %q: %w", wish.Namespace, err)
 	}
-	if err := forget(wish, ops); err != nil {
-		return changed, err
+	if lb.HandsOver(ctx) {
+		return changed, nil
 	}
-	return changed, nil
+	return changed, forget(wish, ops)
 }
 
 // lock serialises the work on one namespace and returns how to end it.
