@@ -52,6 +52,11 @@ func replace(p *orchestrate.Plan, now time.Time, v orchestrate.View, s *api.Serv
 			return
 		}
 		delay = Delay(last.Spec.RestartPolicy)
+		// It was prepared at once, and ended before its own delay was over: rejected.
+		if last.StartAfter.After(now) && last.SpecVersion == s.SpecVersion {
+			p.WakeAt(last.StartAfter)
+			return
+		}
 	}
 	t := orchestrate.Renew(now, v, newID(), s, last)
 	if delay > 0 {

@@ -38,6 +38,13 @@ func TestPlan(t *testing.T) {
 		{"a completed one too", func(s *state) {
 			s.Task("a", 1, "n1", complete, time.Hour)
 		}, []string{"new 1 later", "stop a"}, DefaultDelay},
+		{"one that was rejected while it was prepared waits for its own delay first", func(s *state) {
+			s.Task("a", 1, "n1", swarm.TaskStateRejected, 0).StartAfter = s.Now.Add(3 * time.Second)
+		}, []string{"stop a"}, 3 * time.Second},
+		{"but not with another spec", func(s *state) {
+			s.Task("a", 1, "n1", swarm.TaskStateRejected, 0).StartAfter = s.Now.Add(3 * time.Second)
+			s.S.SpecVersion.Index++
+		}, []string{"new 1 later", "stop a"}, DefaultDelay},
 		{"without delay at once", func(s *state) {
 			policy(s, swarm.RestartPolicyConditionAny, 0, 0, 0)
 			s.Task("a", 1, "n1", failed, time.Hour)
