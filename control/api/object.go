@@ -41,6 +41,8 @@ type Object interface {
 // cluster's ID, its name is always "default".
 type Cluster struct {
 	swarm.Swarm
+	// SpecVersion is the version at which Spec last changed.
+	SpecVersion swarm.Version `json:",omitempty"`
 	// CACert is the PEM root certificate; CAKey its PEM key, which never
 	// leaves the managers.
 	CACert []byte `json:",omitempty"`
@@ -63,6 +65,8 @@ type Cluster struct {
 // Node is a machine of the cluster.
 type Node struct {
 	swarm.Node
+	// SpecVersion is the version at which Spec last changed.
+	SpecVersion swarm.Version `json:",omitempty"`
 	// Number is a small cluster-wide unique number, 1 to NodeNumberMax: addresses that
 	// every node needs one of are derived from it. That of a removed node is given
 	// again only when no other is left, and none of the nodes knows the old one's.

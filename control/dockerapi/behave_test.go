@@ -143,6 +143,46 @@ func TestUpdateLosesAgainstAnotherUser(t *testing.T) {
 	}
 }
 
+// TestUpdateOfWhatReports: nodes report and the leader changes keys between a user's
+// reading and writing, which is no reason to refuse; another user's change is.
+func TestUpdateOfWhatReports(t *testing.T) {
+	c := newManager(t)
+	n := c.addNode("h2", swarm.NodeRoleWorker, swarm.NodeStateReady)
+	update := func(what, version string, body any) int {
+		code, _ := c.do("POST", what+"/update?version="+version, body)
+		return code
+	}
+	node, swarmAt := fmt.Sprint(n.Version.Index), fmt.Sprint(c.store.View().Cluster().Version.Index)
+	report := n.Copy()
+	report.Status.Message = "back"
+	cluster := c.store.View().Cluster().Copy()
+	cluster.GossipKeys = append(cluster.GossipKeys, make([]byte, 32))
+	c.commit(api.Status(report), api.Update(cluster))
+	spec := n.Spec
+	spec.Labels = map[string]string{"zone": "moon"}
+	if code := update("/nodes/h2", node, spec); code != 200 {
+		t.Errorf("a node that has reported: %d", code)
+	}
+	if code := update("/nodes/h2", node, n.Spec); code != 500 {
+		t.Errorf("a node that somebody else has changed: %d", code)
+	}
+	changed := cluster.Spec
+	changed.Labels = map[string]string{"a": "b"}
+	if code := update("/swarm", swarmAt, changed); code != 200 {
+		t.Errorf("a swarm with new keys: %d", code)
+	}
+	if code := update("/swarm", swarmAt, cluster.Spec); code != 500 {
+		t.Errorf("a swarm that somebody else has changed: %d", code)
+	}
+	v := c.store.View()
+	if got := v.Node(n.ID); got.Spec.Labels["zone"] != "moon" || got.Status.Message != "back" {
+		t.Errorf("one of both writes to the node is lost: %+v", got)
+	}
+	if got := v.Cluster(); got.Spec.Labels["a"] != "b" || len(got.GossipKeys) != len(cluster.GossipKeys) {
+		t.Errorf("one of both writes to the swarm is lost: %+v", got)
+	}
+}
+
 func TestUpdateWaitsForAVersionFromAnotherManager(t *testing.T) {
 	c := newManager(t)
 	id := c.create(spec("web"))

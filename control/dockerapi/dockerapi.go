@@ -128,3 +128,18 @@ func errOldWrite() error { return api.Errorf(api.OutOfSequence, textOldWrite) }
 
 // staleWrite is errOldWrite for a write that no later view will make good.
 func staleWrite() error { return api.Errorf(api.Internal, textOldWrite) }
+
+// checkRead refuses a change by a user who read the object at a version before its
+// spec last changed: that change would be lost. A version that is only older than the
+// object's is good, because nodes report to it and planners write to it all the time.
+// One from the future is waited for: the user may have read it from a manager that is
+// ahead of this one.
+func checkRead(read uint64, object, spec swarm.Version) error {
+	switch {
+	case read > object.Index:
+		return errOldWrite()
+	case read < spec.Index:
+		return staleWrite()
+	}
+	return nil
+}

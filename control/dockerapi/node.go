@@ -1,7 +1,6 @@
 package dockerapi
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -96,27 +95,35 @@ func (a *API) updateNode(_ http.ResponseWriter, r *http.Request, vars map[string
 	if err := checkAvailability(spec.Availability, false); err != nil {
 		return err
 	}
-	return a.changeAt(r.Context(), version, func(v *store.View) (api.Object, []api.Op, error) {
-		return nodeOps(v, vars["id"], spec)
+	return a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
+		n, err := updatedNode(v, vars["id"], version, spec)
+		if err != nil {
+			return nil, err
+		}
+		return []api.Op{api.Update(n)}, nil
 	})
 }
 
-func nodeOps(v *store.View, ref string, spec swarm.NodeSpec) (api.Object, []api.Op, error) {
+// updatedNode is the stored node with the user's spec.
+func updatedNode(v *store.View, ref string, version uint64, spec swarm.NodeSpec) (*api.Node, error) {
 	old, err := findNode(v, ref)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if err := checkRead(version, old.Version, old.SpecVersion); err != nil {
+		return nil, err
 	}
 	if old.Spec.Role == swarm.NodeRoleManager && spec.Role == swarm.NodeRoleWorker {
 		if err := mayDemote(v, old); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	if err := api.CheckNodeLabels(spec.Labels); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	n := old.Copy()
 	n.Spec = spec
-	return old, []api.Op{api.Update(n)}, nil
+	return n, nil
 }
 
 func mayDemote(v *store.View, n *api.Node) error {
@@ -128,25 +135,6 @@ func mayDemote(v *store.View, n *api.Node) error {
 		return api.Errorf(api.Invalid, "can't remove member from the raft: this would result in a loss of quorum")
 	}
 	return nil
-}
-
-// changeAt proposes a change of an object that must still be at the version
-// that the user read. A user may have read it from a manager that is ahead of
-// this one, so a version from the future is waited for.
-func (a *API) changeAt(ctx context.Context, version uint64, build func(*store.View) (api.Object, []api.Op, error)) error {
-	return a.change(ctx, func(v *store.View) ([]api.Op, error) {
-		old, ops, err := build(v)
-		if err != nil {
-			return nil, err
-		}
-		switch at := old.ObjectMeta().Version.Index; {
-		case at < version:
-			return nil, errOldWrite()
-		case at > version:
-			return nil, staleWrite()
-		}
-		return ops, nil
-	})
 }
 
 func (a *API) removeNode(_ http.ResponseWriter, r *http.Request, vars map[string]string) error {

@@ -65,19 +65,14 @@ func (u *specUpdate) readOptions(r *http.Request) error {
 	return nil
 }
 
-// updatedService is the stored service with the user's change. The version that
-// the user read may be older than the object's, because planners write to it
-// too; it must not be older than the spec's last change.
+// updatedService is the stored service with the user's change.
 func (a *API) updatedService(v *store.View, u specUpdate) (*api.Service, error) {
 	old, err := findService(v, u.ref)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case u.version > old.Version.Index:
-		return nil, errOldWrite()
-	case u.version < old.SpecVersion.Index:
-		return nil, staleWrite()
+	if err := checkRead(u.version, old.Version, old.SpecVersion); err != nil {
+		return nil, err
 	}
 	s := old.Copy()
 	if u.rollback || u.authFromPrevious {

@@ -106,18 +106,26 @@ func (a *API) updateSwarm(_ http.ResponseWriter, r *http.Request, _ map[string]s
 		return err
 	}
 	insertSwarmDefaults(&spec)
-	return a.changeAt(r.Context(), version, func(v *store.View) (api.Object, []api.Op, error) {
-		return swarmOps(v, spec, rot)
+	return a.change(r.Context(), func(v *store.View) ([]api.Op, error) {
+		c, err := updatedCluster(v, version, spec, rot)
+		if err != nil {
+			return nil, err
+		}
+		return []api.Op{api.Update(c)}, nil
 	})
 }
 
-func swarmOps(v *store.View, spec swarm.Spec, rot rotation) (api.Object, []api.Op, error) {
+// updatedCluster is the stored cluster with the user's spec and new tokens.
+func updatedCluster(v *store.View, version uint64, spec swarm.Spec, rot rotation) (*api.Cluster, error) {
 	old := v.Cluster()
 	if old == nil {
-		return nil, nil, api.Errorf(api.Unavailable, textStarting)
+		return nil, api.Errorf(api.Unavailable, textStarting)
+	}
+	if err := checkRead(version, old.Version, old.SpecVersion); err != nil {
+		return nil, err
 	}
 	if spec.CAConfig.ForceRotate != old.Spec.CAConfig.ForceRotate {
-		return nil, nil, api.Errorf(api.Unimplemented, "rotating the certificate authority is not supported by this version")
+		return nil, api.Errorf(api.Unimplemented, "rotating the certificate authority is not supported by this version")
 	}
 	c := old.Copy()
 	c.Spec = spec
@@ -130,11 +138,11 @@ func swarmOps(v *store.View, spec swarm.Spec, rot rotation) (api.Object, []api.O
 		}
 		token, err := newJoinToken(c.CACert)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		*t.token = token
 	}
-	return old, []api.Op{api.Update(c)}, nil
+	return c, nil
 }
 
 // newJoinToken mints a token that pins the PEM root certificate.

@@ -88,8 +88,13 @@ func (t *txn) create(old, obj api.Object) error {
 	}
 	next := shallow(obj)
 	*next.ObjectMeta() = swarm.Meta{Version: swarm.Version{Index: t.index}, CreatedAt: t.now, UpdatedAt: t.now}
-	if s, ok := next.(*api.Service); ok {
-		s.SpecVersion = s.Version
+	switch next := next.(type) {
+	case *api.Cluster:
+		next.SpecVersion = next.Version
+	case *api.Node:
+		next.SpecVersion = next.Version
+	case *api.Service:
+		next.SpecVersion = next.Version
 	}
 	return t.put(nil, next)
 }
@@ -102,6 +107,12 @@ func (t *txn) update(old, obj api.Object) error {
 	switch next := next.(type) {
 	case *api.Task:
 		keepStatus(old.(*api.Task), next)
+	case *api.Cluster:
+		old := old.(*api.Cluster)
+		next.SpecVersion = t.specVersion(old.SpecVersion, sameSpec(&old.Spec, &next.Spec))
+	case *api.Node:
+		old := old.(*api.Node)
+		next.SpecVersion = t.specVersion(old.SpecVersion, sameSpec(&old.Spec, &next.Spec))
 	case *api.Service:
 		t.specVersions(old.(*api.Service), next)
 	}
@@ -129,21 +140,26 @@ func keepStatus(old, next *api.Task) {
 	}
 }
 
+// specVersion is the version at which a spec last changed that was at old before.
+func (t *txn) specVersion(old swarm.Version, same bool) swarm.Version {
+	if same {
+		return old
+	}
+	return swarm.Version{Index: t.index}
+}
+
 // specVersions sets the versions that tell which spec a task was made from.
 func (t *txn) specVersions(old, next *api.Service) {
-	next.SpecVersion = old.SpecVersion
-	if sameSpec(&old.Spec, &next.Spec) {
-		return
-	}
-	next.SpecVersion.Index = t.index
-	if next.PreviousSpec != nil && sameSpec(next.PreviousSpec, &old.Spec) {
+	same := sameSpec(&old.Spec, &next.Spec)
+	next.SpecVersion = t.specVersion(old.SpecVersion, same)
+	if !same && next.PreviousSpec != nil && sameSpec(next.PreviousSpec, &old.Spec) {
 		next.PreviousSpecVersion = old.SpecVersion
 	}
 }
 
 // sameSpec compares what Raft entries and snapshots carry of the specs, so that
 // a manager that restored a snapshot decides like one that did not.
-func sameSpec(a, b *swarm.ServiceSpec) bool {
+func sameSpec[T any](a, b *T) bool {
 	if reflect.DeepEqual(a, b) {
 		return true
 	}
