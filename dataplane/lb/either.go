@@ -2,7 +2,6 @@ package lb
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 )
@@ -10,7 +9,8 @@ import (
 // Either balances each namespace by one of two drivers: by the first, unless that
 // cannot do an algorithm which is asked for there. A namespace that the second
 // balances, also one that an earlier process left like that, stays with it while it
-// has services: its flows are translated by what the second knows of them.
+// has services: its flows are translated by what the second knows of them. So the
+// second must be able to do whatever the first can.
 //
 // Its methods may be called at the same time for different namespaces; calls for one
 // are serialised.
@@ -46,7 +46,7 @@ func (e *Either) NameIn(namespace string) string {
 	s := e.space(namespace)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return e.driver(s).Name()
+	return e.driver(s.second).Name()
 }
 
 // NameIn is the name of the driver that balances a namespace.
@@ -59,14 +59,10 @@ func NameIn(d Driver, namespace string) string {
 
 // Supports returns nil for what one of the two can do.
 func (e *Either) Supports(a Algorithm) error {
-	err := e.first.Supports(a)
-	if err == nil {
+	if e.first.Supports(a) == nil {
 		return nil
 	}
-	if other := e.second.Supports(a); other != nil {
-		return errors.Join(err, other)
-	}
-	return nil
+	return e.second.Supports(a)
 }
 
 // Read returns what the namespace balances.
@@ -77,11 +73,11 @@ func (e *Either) Read(ctx context.Context, namespace string) (Desired, error) {
 	if err := e.find(ctx, s, namespace); err != nil {
 		return Desired{}, err
 	}
-	return e.driver(s).Read(ctx, namespace)
+	return e.driver(s.second).Read(ctx, namespace)
 }
 
 // Apply makes the namespace balance d. Where another driver takes it over, that one
-// balances before the other stops.
+// balances before the other stops; one that fails to has not taken it over.
 func (e *Either) Apply(ctx context.Context, d Desired) (changed int, err error) {
 	s := e.space(d.Namespace)
 	s.mu.Lock()
@@ -89,38 +85,26 @@ func (e *Either) Apply(ctx context.Context, d Desired) (changed int, err error) 
 	if err := e.find(ctx, s, d.Namespace); err != nil {
 		return 0, err
 	}
-	if needed := e.needsSecond(d); needed && !s.second {
-		s.second, s.sole = true, false
+	second := e.needsSecond(d) || s.second && len(d.Services) > 0
+	s.sole = s.sole && second == s.second
+	if changed, err = e.driver(second).Apply(ctx, d); err != nil {
+		return changed, err
 	}
-	if changed, err = e.driver(s).Apply(ctx, d); err != nil || s.sole {
-		return changed, e.settle(s, d, err)
+	if s.second = second; s.sole {
+		return changed, nil
 	}
-	other := e.first
-	if !s.second {
-		other = e.second
-	}
-	more, err := other.Apply(HandingOver(ctx), Desired{Namespace: d.Namespace})
+	more, err := e.driver(!second).Apply(HandingOver(ctx), Desired{Namespace: d.Namespace})
 	s.sole = err == nil
-	return changed + more, e.settle(s, d, err)
+	return changed + more, err
 }
 
-// settle lets a namespace without services be chosen for anew.
-func (e *Either) settle(s *space, d Desired, err error) error {
-	if err == nil && s.second && len(d.Services) == 0 {
-		s.second, s.sole = false, false
-	}
-	return err
-}
-
-// needsSecond says whether only the second driver can do all of it.
+// needsSecond says whether the first driver cannot do all of it.
 func (e *Either) needsSecond(d Desired) bool {
-	return slices.ContainsFunc(d.Services, func(s Service) bool {
-		return e.first.Supports(s.Algorithm) != nil && e.second.Supports(s.Algorithm) == nil
-	})
+	return slices.ContainsFunc(d.Services, func(s Service) bool { return e.first.Supports(s.Algorithm) != nil })
 }
 
-func (e *Either) driver(s *space) Driver {
-	if s.second {
+func (e *Either) driver(second bool) Driver {
+	if second {
 		return e.second
 	}
 	return e.first

@@ -101,29 +101,35 @@ func TestEitherCutsNobody(t *testing.T) {
 	}
 }
 
-// TestEitherRefuses: what neither can do is refused by both, and a driver that does
-// not let go is asked again.
+// TestEitherRefuses: what neither can do is refused by both, a driver that does not
+// let go is asked again, and one that does not take over has not.
 func TestEitherRefuses(t *testing.T) {
 	e, first, second := either()
 	second.Unsupported = []lb.Algorithm{lb.LeastConn}
 	if e.Supports(lb.LeastConn) == nil || e.Supports(lb.WeightedLeastConn) != nil || e.Supports(lb.RoundRobin) != nil {
 		t.Error("it supports what one of the two does")
 	}
-	if _, err := e.Apply(t.Context(), asks(lb.LeastConn)); err == nil {
+	apply := func(a lb.Algorithm) error { _, err := e.Apply(t.Context(), asks(a)); return err }
+	if apply(lb.LeastConn) == nil {
 		t.Error("balanced by what neither can do")
 	}
-	if _, err := e.Apply(t.Context(), asks(lb.RoundRobin)); err != nil {
+	if err := apply(lb.RoundRobin); err != nil {
 		t.Fatal(err)
 	}
-	first.Refuse = func(lb.Op) error { return lbfake.ErrRefused }
-	if _, err := e.Apply(t.Context(), asks(lb.WeightedLeastConn)); !errors.Is(err, lbfake.ErrRefused) {
-		t.Errorf("the first does not let go: %v", err)
+	refuse := func(lb.Op) error { return lbfake.ErrRefused }
+	second.Refuse = refuse
+	if err := apply(lb.WeightedLeastConn); !errors.Is(err, lbfake.ErrRefused) || has(t, e) != 1 || has(t, first) != 1 {
+		t.Errorf("the second does not take over: %v, and %d services are shown", err, has(t, e))
 	}
-	if has(t, second) != 1 {
-		t.Error("the second does not balance before the first has let go")
+	if err := apply(lb.RoundRobin); err != nil || has(t, first) != 1 || has(t, second) != 0 {
+		t.Errorf("back to what was: %v", err)
+	}
+	second.Refuse, first.Refuse = nil, refuse
+	if err := apply(lb.WeightedLeastConn); !errors.Is(err, lbfake.ErrRefused) || has(t, second) != 1 {
+		t.Errorf("the first does not let go: %v, the second has %d", err, has(t, second))
 	}
 	first.Refuse = nil
-	if _, err := e.Apply(context.Background(), asks(lb.WeightedLeastConn)); err != nil || has(t, first) != 0 {
+	if err := apply(lb.WeightedLeastConn); err != nil || has(t, first) != 0 {
 		t.Errorf("the first has %d services (%v)", has(t, first), err)
 	}
 }
