@@ -81,6 +81,19 @@ func (c *Client) Abandon(addr string) {
 	}
 }
 
+// session is talk that Abandon can end.
+func (c *Client) session(ctx context.Context, addr string, onAssignment func(api.Assignment) error, source Source) (began bool, err error) {
+	ctx, abandon := context.WithCancelCause(ctx)
+	defer abandon(nil)
+	c.begin(addr, abandon)
+	defer c.begin("", nil)
+	began, err = c.talk(ctx, addr, onAssignment, source)
+	if errors.Is(context.Cause(ctx), errAbandoned) {
+		err = errAbandoned
+	}
+	return began, err
+}
+
 func (c *Client) begin(addr string, abandon context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,16 +134,13 @@ func (c *Client) logger() *slog.Logger {
 	return c.Logger
 }
 
-// session talks with one manager; began says whether it was the leader.
-func (c *Client) session(ctx context.Context, addr string, onAssignment func(api.Assignment) error, source Source) (began bool, err error) {
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	cancel := func() { end(nil) }
-	c.begin(addr, end)
-	defer c.begin("", nil)
+// talk is a session with one manager; began says whether it was the leader.
+func (c *Client) talk(ctx context.Context, addr string, onAssignment func(api.Assignment) error, source Source) (began bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stream, err := c.open(ctx, addr)
 	if err != nil {
-		return false, errors.Join(err, context.Cause(ctx))
+		return false, err
 	}
 	defer stream.Close()
 	var first api.Assignment
@@ -148,7 +158,7 @@ func (c *Client) session(ctx context.Context, addr string, onAssignment func(api
 	defer context.AfterFunc(inner, cancel)() // ends the stream when reporting fails
 	group.Go(func() error { return c.report(inner, addr, period, source) })
 	group.Go(func() error { return receive(stream, first, onAssignment) })
-	return true, errors.Join(group.Wait(), context.Cause(ctx))
+	return true, group.Wait()
 }
 
 // open asks for a session. The leader answers with its first message at once, so
