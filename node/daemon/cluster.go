@@ -100,12 +100,8 @@ func (l localNetworks) List() []network.Inspect {
 
 // assigned are the cluster's networks on a worker, as far as it was told of them.
 func (l localNetworks) assigned() []network.Inspect {
-	m := l.d.current()
-	if m == nil || m.manager != nil {
-		return nil
-	}
-	a := source{m}.agent()
-	if a == nil {
+	a := l.d.agent()
+	if a == nil || l.d.store() != nil {
 		return nil
 	}
 	known := a.Assigned()

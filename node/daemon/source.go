@@ -112,23 +112,28 @@ func (d *Daemon) report(state *membership, creds *ca.Credentials) api.NodeReport
 	return r
 }
 
+// agent runs this node's tasks; nil outside a cluster, and before the managers have
+// told this node of itself.
+func (d *Daemon) agent() *agent.Agent {
+	if m := d.current(); m != nil {
+		return source{m}.agent()
+	}
+	return nil
+}
+
 // health says how a task of this node is, nil without a health check.
 func (d *Daemon) health(taskID string) *container.Health {
-	if m := d.current(); m != nil {
-		if a := (source{m}).agent(); a != nil {
-			return a.Health(taskID)
-		}
+	if a := d.agent(); a != nil {
+		return a.Health(taskID)
 	}
 	return nil
 }
 
 // hostPorts are those of this node that lead to a task of it alone.
 func (d *Daemon) hostPorts(taskID string) []swarm.PortConfig {
-	if m := d.current(); m != nil {
-		if a := (source{m}).agent(); a != nil {
-			st, _ := a.Status(taskID)
-			return st.PortStatus.Ports
-		}
+	if a := d.agent(); a != nil {
+		st, _ := a.Status(taskID)
+		return st.PortStatus.Ports
 	}
 	return nil
 }

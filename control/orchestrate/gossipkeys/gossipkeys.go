@@ -27,14 +27,8 @@ const Period = 12 * time.Hour
 // new one: packets may be under way.
 const Grace = 5 * time.Second
 
-// View is what Plan reads. What it returns is shared: copy before change.
-type View interface {
-	Cluster() *api.Cluster
-	Nodes() []*api.Node
-}
-
 // Plan begins changes and brings them on; newKey makes a key.
-func Plan(now time.Time, v View, newKey func() []byte) (p orchestrate.Plan) {
+func Plan(now time.Time, v orchestrate.View, newKey func() []byte) (p orchestrate.Plan) {
 	c := v.Cluster()
 	if c == nil || len(c.GossipKeys) == 0 {
 		return p

@@ -8,15 +8,8 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/control/orchestrate/orchestratetest"
 )
-
-type view struct {
-	cluster *api.Cluster
-	nodes   []*api.Node
-}
-
-func (v view) Cluster() *api.Cluster { return v.cluster }
-func (v view) Nodes() []*api.Node    { return v.nodes }
 
 func node(name string, state swarm.NodeState, step uint64) *api.Node {
 	n := &api.Node{GossipStep: step}
@@ -70,7 +63,7 @@ func TestPlan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &api.Cluster{GossipKeys: ring(tt.keys), GossipChange: tt.have, Removals: tt.removals}
 			now := begun.Add(tt.after)
-			p := Plan(now, view{c, tt.nodes}, func() []byte { return []byte("N") })
+			p := Plan(now, orchestratetest.Nodes(c, tt.nodes...), func() []byte { return []byte("N") })
 			if tt.wantKeys == "" {
 				if want := begun.Add(tt.wake); len(p.Ops) != 0 || tt.wake == 0 != p.Wake.IsZero() || tt.wake != 0 && !p.Wake.Equal(want) {
 					t.Errorf("%d operations, wakes at %s, want %s", len(p.Ops), p.Wake, want)
@@ -90,7 +83,7 @@ func TestPlan(t *testing.T) {
 			}
 		})
 	}
-	if p := Plan(begun, view{}, nil); len(p.Ops) != 0 || !p.Wake.IsZero() {
+	if p := Plan(begun, orchestratetest.Nodes(nil), nil); len(p.Ops) != 0 || !p.Wake.IsZero() {
 		t.Errorf("without a cluster: %+v", p)
 	}
 	if got := Waiting(behind, 7); !slices.Equal(got, []string{"h2"}) {
@@ -111,7 +104,7 @@ func TestEverybodyReadsEverybody(t *testing.T) {
 		if turn%90 == 60 {
 			c.Removals++
 		}
-		p := Plan(now, view{c, nodes}, func() []byte { next++; return []byte{next} })
+		p := Plan(now, orchestratetest.Nodes(c, nodes...), func() []byte { next++; return []byte{next} })
 		if len(p.Ops) > 0 {
 			c = p.Ops[0].Object.(*api.Cluster)
 		}

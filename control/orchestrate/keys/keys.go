@@ -23,14 +23,8 @@ const Period = 12 * time.Hour
 // Grace is how long keys of two epochs count at least.
 const Grace = 5 * time.Second
 
-// View is what Plan reads. What it returns is shared: copy before change.
-type View interface {
-	Cluster() *api.Cluster
-	Nodes() []*api.Node
-}
-
 // Plan begins epochs and ends them.
-func Plan(now time.Time, v View) (p orchestrate.Plan) {
+func Plan(now time.Time, v orchestrate.View) (p orchestrate.Plan) {
 	c := v.Cluster()
 	if c == nil {
 		return p

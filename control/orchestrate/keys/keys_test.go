@@ -8,15 +8,8 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/control/orchestrate/orchestratetest"
 )
-
-type view struct {
-	cluster *api.Cluster
-	nodes   []*api.Node
-}
-
-func (v view) Cluster() *api.Cluster { return v.cluster }
-func (v view) Nodes() []*api.Node    { return v.nodes }
 
 func node(name string, state swarm.NodeState, encrypts bool, settled uint64) *api.Node {
 	n := &api.Node{Tunnel: api.Tunnel{Settled: settled}}
@@ -53,7 +46,7 @@ func TestPlan(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &api.Cluster{TunnelKeys: tt.have}
-			p := Plan(begun.Add(tt.after), view{c, tt.nodes})
+			p := Plan(begun.Add(tt.after), orchestratetest.Nodes(c, tt.nodes...))
 			got := tt.have
 			if len(p.Ops) == 1 {
 				got = p.Ops[0].Object.(*api.Cluster).TunnelKeys
@@ -69,7 +62,7 @@ func TestPlan(t *testing.T) {
 			}
 		})
 	}
-	if p := Plan(begun, view{}); len(p.Ops) != 0 || !p.Wake.IsZero() {
+	if p := Plan(begun, orchestratetest.Nodes(nil)); len(p.Ops) != 0 || !p.Wake.IsZero() {
 		t.Errorf("without a cluster: %+v", p)
 	}
 	if got := Waiting(behind, 8); !slices.Equal(got, []string{"h3"}) {

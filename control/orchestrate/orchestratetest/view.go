@@ -43,6 +43,17 @@ func New(replicas uint64) *State {
 	return st
 }
 
+// Nodes returns a state of a cluster, which may be nil, and nodes, known by their
+// host names.
+func Nodes(c *api.Cluster, nodes ...*api.Node) *State {
+	st := &State{Now: Noon, C: c, NodeMap: map[string]*api.Node{}}
+	for _, n := range nodes {
+		n.ID = n.Description.Hostname
+		st.NodeMap[n.ID] = n
+	}
+	return st
+}
+
 // NewID returns task ids in order.
 func (s *State) NewID() string { s.ids++; return fmt.Sprintf("new%03d", s.ids) }
 
