@@ -65,6 +65,9 @@ func (k *Kernel) awaitCarrier(ctx context.Context, w wires) error {
 }
 
 func (k *Kernel) carries(ctx context.Context, e end) error {
+	failed := func(err error) error {
+		return &vxlan.OpError{Op: vxlan.SetLink{Namespace: e.namespace, Name: e.name, Up: true}, Err: err}
+	}
 	for {
 		var state netlink.LinkOperState
 		err := k.on(e.namespace, e.name, func(s *space, index int) error {
@@ -75,15 +78,14 @@ func (k *Kernel) carries(ctx context.Context, e end) error {
 			return err
 		})
 		if gone(err) != nil {
-			return &vxlan.OpError{Op: vxlan.SetLink{Namespace: e.namespace, Name: e.name, Up: true}, Err: err}
+			return failed(err)
 		}
 		if err != nil || state == netlink.OperUp {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return &vxlan.OpError{Op: vxlan.SetLink{Namespace: e.namespace, Name: e.name, Up: true},
-				Err: fmt.Errorf("the link is still %s after %s", state, carrierWait)}
+			return failed(fmt.Errorf("the link is still %s after %s", state, carrierWait))
 		case <-time.After(carrierPause):
 		}
 	}
