@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"reflect"
 	"sync"
 	"time"
@@ -25,11 +26,13 @@ const (
 	reportWindow = 10 * time.Millisecond
 	// reportTimeout bounds one report: a leader that takes longer is as good as dead.
 	reportTimeout = 2 * time.Second
-	// avoidance is how long a manager whose session broke is not tried while
-	// there are others, also when they still take it for the leader.
+	// avoidance is how long a manager that kept a node waiting is not tried while
+	// there are others, also when they still take it for the leader: to try it again
+	// would take as long again.
 	avoidance = 2 * time.Second
-	// suspicion is the same for a manager that was only said to be gone: shorter than
-	// what a node whose stream broke has to be heard again.
+	// suspicion is the same for a manager that ended a session or refused one, or was
+	// only said to be gone. It is shorter than what a node whose stream broke has to be
+	// heard again: a leader that is well must not take it for dead.
 	suspicion = 500 * time.Millisecond
 )
 
@@ -166,14 +169,16 @@ func (c *Client) talk(ctx context.Context, addr string, onAssignment func(api.As
 func (c *Client) open(ctx context.Context, addr string) (*rpc.Stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(reportTimeout, func() {
-		cancel(fmt.Errorf("manager %s did not answer within %s", addr, reportTimeout))
+		cancel(fmt.Errorf("manager %s did not answer within %s: %w", addr, reportTimeout, context.DeadlineExceeded))
 	})
 	stream, err := c.RPC.Stream(ctx, addr, sessionPath, nil)
-	if !late.Stop() && err == nil {
-		stream.Close()
-		err = context.Cause(ctx)
+	if late.Stop() {
+		return stream, err
 	}
-	return stream, err
+	if err == nil {
+		stream.Close()
+	}
+	return nil, context.Cause(ctx)
 }
 
 func receive(stream *rpc.Stream, message api.Assignment, onAssignment func(api.Assignment) error) error {
@@ -269,9 +274,9 @@ func (s *search) avoided(addr string, now time.Time) bool {
 func (s *search) redirected(from string, err error, now time.Time) bool {
 	var elsewhere *rpc.NotLeaderError
 	if !errors.As(err, &elsewhere) {
-		s.avoid, s.until = from, now.Add(avoidance)
-		if errors.Is(err, errAbandoned) {
-			s.until = now.Add(suspicion)
+		s.avoid, s.until = from, now.Add(suspicion)
+		if timedOut(err) {
+			s.until = now.Add(avoidance)
 		}
 		return false
 	}
@@ -282,6 +287,12 @@ func (s *search) redirected(from string, err error, now time.Time) bool {
 	again := s.followed
 	s.followed = true
 	return !again // a second pointer in a row waits
+}
+
+// timedOut says whether a manager was waited for in vain.
+func timedOut(err error) bool {
+	var late net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &late) && late.Timeout()
 }
 
 func (s *search) reset() { s.backoff, s.followed = 0, false }

@@ -2,8 +2,10 @@ package dispatch
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -198,6 +200,14 @@ func TestSearchAvoidsWhoJustDied(t *testing.T) {
 	}
 	if !s.redirected("b", &rpc.NotLeaderError{Leader: "a"}, now.Add(avoidance)) {
 		t.Error("the manager is avoided for too long")
+	}
+	for _, err := range []error{errAbandoned, io.EOF, syscall.ECONNREFUSED} {
+		s := &search{managers: func() []string { return list }}
+		s.redirected("a", err, now)
+		soon := now.Add(missed * time.Second / 4)
+		if s.next(now) == "a" || !s.redirected("b", &rpc.NotLeaderError{Leader: "a"}, soon) || s.next(soon) != "a" {
+			t.Errorf("after %v the leader is not found again while it waits for this node", err)
+		}
 	}
 	s = &search{managers: func() []string { return []string{"a"} }}
 	s.redirected("a", context.DeadlineExceeded, now)

@@ -119,8 +119,8 @@ func (e *Either) find(ctx context.Context, s *space, namespace string) error {
 	if err != nil {
 		return err
 	}
+	// Who balances is not alone yet: an earlier process may have left more than services.
 	s.known, s.second = true, len(have.Services) > 0
-	s.sole = !s.second
 	return nil
 }
 

@@ -185,18 +185,16 @@ func (p *Presence) Lists() (networks []*api.Network, services []*api.Service, no
 // other nodes: whom to gossip with, with which keys, and whom to forget.
 func (p *Presence) Follow(a api.Assignment) {
 	nodes := p.assigned.Load().Assigned().Nodes
-	p.enrol(nodes)
+	gone := p.enrol(nodes)
 	if a.Full {
-		p.keepOnly(nodes)
+		gone = append(gone, p.strangers(nodes)...)
+	}
+	for _, id := range gone {
+		p.forget(id)
 	}
 	for _, op := range a.Ops {
-		switch o := op.Object.(type) {
-		case *api.Node:
-			if op.Action == api.ActionDelete && o.ID != p.cfg.Self.ID {
-				p.forget(o.ID)
-			}
-		case *api.Cluster:
-			p.setKeys(o)
+		if c, ok := op.Object.(*api.Cluster); ok {
+			p.setKeys(c)
 		}
 	}
 	var peers []string
@@ -230,18 +228,23 @@ func (p *Presence) setKeys(c *api.Cluster) {
 // has made.
 func (p *Presence) GossipStep() uint64 { return p.step.Load() }
 
-// keepOnly forgets the nodes of an earlier run that the managers do not know any
-// more: they were removed while this one was away.
-func (p *Presence) keepOnly(nodes map[string]*api.Node) {
+// strangers are the nodes that an earlier run knew and the managers do not know any
+// more, once: they were removed while this one was away.
+func (p *Presence) strangers(nodes map[string]*api.Node) (gone []string) {
 	for _, id := range p.remembered {
-		if nodes[id] == nil && id != p.cfg.Self.ID {
-			p.forget(id)
+		if nodes[id] == nil {
+			gone = append(gone, id)
 		}
 	}
 	p.remembered = nil
+	return gone
 }
 
+// forget takes what a node that was removed told of itself out of the network.
 func (p *Presence) forget(nodeID string) {
+	if nodeID == p.cfg.Self.ID {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), firstContact)
 	defer cancel()
 	if err := p.gossip.Forget(ctx, nodeID); err != nil {

@@ -4,13 +4,21 @@ import (
 	"shoal/control/api"
 )
 
-// enrol takes up which nodes the managers say there are.
-func (p *Presence) enrol(nodes map[string]*api.Node) {
+// enrol takes up which nodes the managers say there are, and returns those that they
+// said there were before and do not name any more.
+func (p *Presence) enrol(nodes map[string]*api.Node) (gone []string) {
 	roll := make(map[string]struct{}, len(nodes))
 	for id := range nodes {
 		roll[id] = struct{}{}
 	}
-	p.roll.Store(&roll)
+	if before := p.roll.Swap(&roll); before != nil {
+		for id := range *before {
+			if _, still := roll[id]; !still {
+				gone = append(gone, id)
+			}
+		}
+	}
+	return gone
 }
 
 // Admit returns nil for a node that the managers have told of, and not of its removal:

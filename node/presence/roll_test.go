@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,8 @@ func TestAdmit(t *testing.T) {
 		}
 	}
 	refused("b", "is not in this cluster")
-	p.enrol(map[string]*api.Node{"self": {}})
+	if gone := p.enrol(map[string]*api.Node{"self": {}}); !slices.Equal(gone, []string{"a"}) {
+		t.Errorf("gone are %q: the managers do not name a any more", gone)
+	}
 	refused("a", "it was removed")
 }
