@@ -20,7 +20,8 @@ const usage = `usage: figures [-dir DIR] COMMAND
   leader [-kills N]    kill -9 the leader N times under a write every 10 ms
   create [-rounds N]   create a service of 3 replicas until all answer on every host
   recreate [-rounds N] remove a service and its network and make both again at once
-  rolling [-updates N] update a service of 8 replicas N times under load; no request may be lost
+  rolling [-updates N] [-rate N]
+                       update a service of 8 replicas N times under load; no request may be lost
   chaos [-kills N -cuts N -seed N]
                        kill N tasks and cut N hosts' power at random under load, and explain every failed request
   stopped [-for DURATION] [-host HOST] [-alone]
@@ -71,10 +72,11 @@ func run(ctx context.Context, dir string, args []string) error {
 		return recreate(ctx, l, *rounds)
 	case "rolling":
 		updates := flags.Int("updates", 30, "how often the service is updated")
+		rate := flags.Int("rate", 500, "requests a second, 1 or more")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
-		return rolling(ctx, l, *updates)
+		return rolling(ctx, l, *updates, max(*rate, 1))
 	case "chaos":
 		kills := flags.Int("kills", 200, "how many tasks are killed")
 		cuts := flags.Int("cuts", 20, "how many hosts lose their power")

@@ -15,14 +15,11 @@ import (
 	"shoal/bench/load"
 )
 
-const (
-	rollingReplicas = 8
-	rollingRate     = 500
-)
+const rollingReplicas = 8
 
 // rolling updates a service again and again, by turns stopping and starting first,
-// while clients ask it over connections of their own and over such as stay open.
-func rolling(ctx context.Context, l *lab.Lab, updates int) error {
+// while clients ask it, rate times a second, over connections of their own and over such as stay open.
+func rolling(ctx context.Context, l *lab.Lab, updates, rate int) error {
 	s, err := open(ctx, l, rollingReplicas, nil)
 	if s != nil {
 		defer s.close(ctx)
@@ -30,7 +27,7 @@ func rolling(ctx context.Context, l *lab.Lab, updates int) error {
 	if err != nil {
 		return err
 	}
-	end := s.ask(ctx, rollingRate, slices.Concat(s.routes(", one-shot", load.Asker), s.routes(", keep-alive", load.KeepAlive)))
+	end := s.ask(ctx, rate, slices.Concat(s.routes(", one-shot", load.Asker), s.routes(", keep-alive", load.KeepAlive)))
 	defer end()
 	var took []time.Duration
 	for i := range updates {
