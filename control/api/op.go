@@ -15,12 +15,29 @@ const (
 	ActionDelete Action = "delete"
 	// ActionStatus writes only what a node reports: of a task Status,
 	// StartedAt and nothing else (a state never falls: a lower one is
-	// ignored, not refused); of a node Status, Description, ManagerStatus,
-	// DataPathAddr, RaftAddr, DownSince, Capabilities
-	// and Tunnel. An object that is gone is skipped.
+	// ignored, not refused); of a node what Part says. An object that is gone
+	// is skipped.
 	ActionStatus Action = "status"
 	// ActionRelease frees what was retired, see Release.
 	ActionRelease Action = "release"
+)
+
+// Part says which fields of a node a status writes: several know of one node at the
+// same time, and none may write back what it read of the others' fields.
+type Part string
+
+// The parts of a node.
+const (
+	// PartAll is whatever is not the node's spec, addresses in the cluster or number.
+	PartAll Part = ""
+	// PartReport is what the node says of itself, and that it was heard: Status,
+	// DownSince, Description, DataPathAddr, RaftAddr, Capabilities, Tunnel, GossipStep.
+	PartReport Part = "report"
+	// PartState is whether the node is there: Status.State, DownSince and, with another
+	// state, Status.Message.
+	PartState Part = "state"
+	// PartManager is ManagerStatus: what Raft knows.
+	PartManager Part = "manager"
 )
 
 // Op is one change to one object. A Raft entry carries a list of them, which
@@ -29,6 +46,8 @@ type Op struct {
 	Action Action
 	// IfVersion, when not 0, must equal the stored object's version index.
 	IfVersion uint64
+	// Part limits the status of a node; other operations have none.
+	Part Part
 	// Object is the whole new object; for a delete only its id matters.
 	Object Object
 }
@@ -51,9 +70,13 @@ func Delete(obj Object) Op { return Op{Action: ActionDelete, Object: obj} }
 // Status makes an Op that writes what a node reported about obj.
 func Status(obj Object) Op { return Op{Action: ActionStatus, Object: obj} }
 
+// NodeStatus makes an Op that writes one part of what is known of a node.
+func NodeStatus(part Part, n *Node) Op { return Op{Action: ActionStatus, Part: part, Object: n} }
+
 type opJSON struct {
 	Action    Action
 	IfVersion uint64 `json:",omitempty"`
+	Part      Part   `json:",omitempty"`
 	Kind      Kind
 	Object    json.RawMessage
 }
@@ -64,7 +87,7 @@ func (o Op) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(opJSON{o.Action, o.IfVersion, o.Object.ObjectKind(), raw})
+	return json.Marshal(opJSON{o.Action, o.IfVersion, o.Part, o.Object.ObjectKind(), raw})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -80,7 +103,7 @@ func (o *Op) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(w.Object, obj); err != nil {
 		return fmt.Errorf("%s: %w", w.Kind, err)
 	}
-	*o = Op{w.Action, w.IfVersion, obj}
+	*o = Op{w.Action, w.IfVersion, w.Part, obj}
 	return nil
 }
 

@@ -132,7 +132,7 @@ func (t *term) expire(ctx context.Context, view *store.View) error {
 		dead.Status.State = swarm.NodeStateDown
 		dead.Status.Message = "heartbeat failure"
 		dead.DownSince = now
-		ops = append(ops, api.Status(&dead))
+		ops = append(ops, api.NodeStatus(api.PartState, &dead))
 		t.cfg.Logger.Warn("node is down", "node", node.ID, "hostname", node.Description.Hostname)
 	}
 	for len(ops) > 0 {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -100,13 +101,14 @@ func taskOps(view *store.View, nodeID string, r api.Report) ([]api.Op, error) {
 // nodeOp returns the operation that writes what a node says of itself and that
 // it is ready, nil when the store knows all that.
 func nodeOp(node *api.Node, r *api.NodeReport) (*api.Op, error) {
-	next := *node
+	next, part := *node, api.PartState
 	next.Status.State = swarm.NodeStateReady
 	next.DownSince = time.Time{}
 	if node.Status.State != swarm.NodeStateReady {
 		next.Status.Message = ""
 	}
 	if r != nil {
+		part = api.PartReport
 		if err := describe(&next, r); err != nil {
 			return nil, err
 		}
@@ -114,7 +116,7 @@ func nodeOp(node *api.Node, r *api.NodeReport) (*api.Op, error) {
 	if reflect.DeepEqual(&next, node) {
 		return nil, nil
 	}
-	op := api.Status(&next)
+	op := api.NodeStatus(part, &next)
 	return &op, nil
 }
 
@@ -150,14 +152,20 @@ func (t *term) batchReports(ctx context.Context) error {
 	}
 }
 
+// subject is what a status is about.
+type subject struct {
+	key
+	part api.Part
+}
+
 // gather collects for as long as the window is open. Of several statuses of one
-// object the last one counts.
+// subject the last one counts.
 func (t *term) gather(ctx context.Context, first *pendingReport) ([]*pendingReport, []api.Op) {
 	batch := []*pendingReport{first}
-	latest := map[key]api.Op{}
+	latest := map[subject]api.Op{}
 	note := func(p *pendingReport) {
 		for _, op := range p.ops {
-			latest[keyOf(op.Object)] = op
+			latest[subject{keyOf(op.Object), op.Part}] = op
 		}
 	}
 	note(first)
@@ -174,7 +182,7 @@ func (t *term) gather(ctx context.Context, first *pendingReport) ([]*pendingRepo
 		}
 		break
 	}
-	keys := slices.SortedFunc(maps.Keys(latest), compareKeys)
+	keys := slices.SortedFunc(maps.Keys(latest), compareSubjects)
 	ops := make([]api.Op, len(keys))
 	for i, k := range keys {
 		ops[i] = latest[k]
@@ -182,12 +190,6 @@ func (t *term) gather(ctx context.Context, first *pendingReport) ([]*pendingRepo
 	return batch, ops
 }
 
-func compareKeys(a, b key) int {
-	switch {
-	case a == b:
-		return 0
-	case a.kind < b.kind || a.kind == b.kind && a.id < b.id:
-		return -1
-	}
-	return 1
+func compareSubjects(a, b subject) int {
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id), cmp.Compare(a.part, b.part))
 }

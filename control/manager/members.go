@@ -91,7 +91,7 @@ func managerStatus(nodes []*api.Node, members []raftnode.Member) (ops []api.Op) 
 		}
 		n := n.Copy()
 		n.ManagerStatus = want
-		ops = append(ops, api.Status(n))
+		ops = append(ops, api.NodeStatus(api.PartManager, n))
 	}
 	return ops
 }

@@ -293,6 +293,35 @@ func TestNodeStatus(t *testing.T) {
 	}
 }
 
+// TestNodeStatusParts: who writes one part of a node has read the others before
+// somebody else wrote them, and takes nothing back.
+func TestNodeStatusParts(t *testing.T) {
+	f := newFixture(t)
+	f.do(api.Create(node("h1", "one", 1)))
+	read := f.View().Node("h1")
+	said, raft, dead := read.Copy(), read.Copy(), read.Copy()
+	said.Status = swarm.NodeStatus{State: swarm.NodeStateReady, Addr: "10.0.0.1", Message: "no path to h2"}
+	said.Description.Hostname, said.GossipStep = "uno", 3
+	raft.ManagerStatus = &swarm.ManagerStatus{Leader: true}
+	dead.Status.State, dead.Status.Message, dead.DownSince = swarm.NodeStateDown, "heartbeat failure", day
+	f.do(api.NodeStatus(api.PartReport, said))
+	f.do(api.NodeStatus(api.PartManager, raft), api.NodeStatus(api.PartState, dead))
+	got := f.View().Node("h1")
+	if got.Description.Hostname != "uno" || got.GossipStep != 3 || got.Status.Addr != "10.0.0.1" || got.ManagerStatus == nil {
+		t.Errorf("what the node and Raft said is lost: %+v", got)
+	}
+	if got.Status.State != swarm.NodeStateDown || got.Status.Message != "heartbeat failure" || !got.DownSince.Equal(day) {
+		t.Errorf("its death is lost: %+v", got.Status)
+	}
+	f.do(api.NodeStatus(api.PartReport, said))
+	ready := dead.Copy()
+	ready.Status.State, ready.Status.Message = swarm.NodeStateReady, ""
+	f.do(api.NodeStatus(api.PartState, ready))
+	if got := f.View().Node("h1").Status; got != said.Status {
+		t.Errorf("a heartbeat has changed what the node said: %+v", got)
+	}
+}
+
 func TestViewsAndResolve(t *testing.T) {
 	f := newFixture(t)
 	old := f.View()

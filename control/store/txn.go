@@ -64,7 +64,7 @@ func (t *txn) apply(op api.Op) error {
 	case api.ActionDelete:
 		return t.delete(old)
 	case api.ActionStatus:
-		return t.status(old, op.Object)
+		return t.status(old, op)
 	case api.ActionRelease:
 		return t.release(op.Object)
 	}
@@ -201,70 +201,6 @@ func (t *txn) countRemoval(old api.Object) error {
 	next := *c
 	next.Removals++
 	return t.put(c, t.stamp(c, &next))
-}
-
-// status merges a node's report. A report that says nothing new changes nothing.
-func (t *txn) status(old, obj api.Object) error {
-	switch report := obj.(type) {
-	case *api.Task:
-		if old == nil {
-			return nil
-		}
-		if next := t.taskStatus(old.(*api.Task), report); next != nil {
-			return t.put(old, t.stamp(old, next))
-		}
-		return nil
-	case *api.Node:
-		if old == nil {
-			return nil
-		}
-		if next := nodeStatus(old.(*api.Node), report); next != nil {
-			return t.put(old, t.stamp(old, next))
-		}
-		return nil
-	}
-	return api.Errorf(api.Invalid, "a %s has no status to report", obj.ObjectKind())
-}
-
-func (t *txn) taskStatus(old, report *api.Task) *api.Task {
-	if api.Rank(report.Status.State) < api.Rank(old.Status.State) {
-		return nil
-	}
-	next := *old
-	next.Status = report.Status
-	if next.StartedAt.IsZero() {
-		next.StartedAt = report.StartedAt
-	}
-	if next.StartedAt.IsZero() && next.Status.State == swarm.TaskStateRunning {
-		next.StartedAt = t.now
-	}
-	if next.StartedAt.Equal(old.StartedAt) && sameStatus(next.Status, old.Status) {
-		return nil
-	}
-	return &next
-}
-
-// sameStatus compares times as instants: how a time zone is held in memory
-// differs between a decoded entry and a restored snapshot.
-func sameStatus(a, b swarm.TaskStatus) bool {
-	same := a.Timestamp.Equal(b.Timestamp)
-	a.Timestamp, b.Timestamp = time.Time{}, time.Time{}
-	return same && reflect.DeepEqual(a, b)
-}
-
-func nodeStatus(old, report *api.Node) *api.Node {
-	next := *old
-	next.Status, next.Description, next.ManagerStatus = report.Status, report.Description, report.ManagerStatus
-	next.DataPathAddr, next.RaftAddr, next.DownSince = report.DataPathAddr, report.RaftAddr, report.DownSince
-	next.Capabilities, next.Tunnel, next.GossipStep = report.Capabilities, report.Tunnel, report.GossipStep
-	same := next.Status == old.Status && next.GossipStep == old.GossipStep && next.DataPathAddr == old.DataPathAddr && next.RaftAddr == old.RaftAddr &&
-		next.DownSince.Equal(old.DownSince) && reflect.DeepEqual(next.ManagerStatus, old.ManagerStatus) &&
-		reflect.DeepEqual(next.Description, old.Description) && reflect.DeepEqual(next.Capabilities, old.Capabilities) &&
-		reflect.DeepEqual(next.Tunnel, old.Tunnel)
-	if same {
-		return nil
-	}
-	return &next
 }
 
 // put checks and stores next in the place of old, which is nil for a new object.

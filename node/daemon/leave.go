@@ -85,9 +85,9 @@ func (m *member) goodbye(ctx context.Context) {
 	if m.manager != nil && len(m.manager.Members()) > 1 {
 		if n := m.manager.View().Node(m.state.NodeID); n != nil {
 			n = n.Copy()
-			n.Status = swarm.NodeStatus{State: swarm.NodeStateDown, Message: "node left the swarm", Addr: n.Status.Addr}
+			n.Status.State, n.Status.Message = swarm.NodeStateDown, "node left the swarm"
 			n.DownSince = time.Now()
-			if err := m.manager.Propose(ctx, []api.Op{api.Status(n)}); err != nil {
+			if err := m.manager.Propose(ctx, []api.Op{api.NodeStatus(api.PartState, n)}); err != nil {
 				log.Warn("the cluster does not know yet that this node leaves", "error", err)
 			}
 		}
