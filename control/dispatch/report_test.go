@@ -106,6 +106,29 @@ func TestReportsAreBatched(t *testing.T) {
 	}
 }
 
+// TestABatchKeepsBoth: a heartbeat in the same batch does not take the place of what
+// the node said of itself before.
+func TestABatchKeepsBoth(t *testing.T) {
+	f := newFixture()
+	found(f)
+	node := f.store.View().Node("n1")
+	said, err := nodeOp(node, described())
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard, err := nodeOp(node, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := &term{reports: make(chan *pendingReport, 1)}
+	term.reports <- &pendingReport{ops: []api.Op{*heard}}
+	_, ops := term.gather(t.Context(), &pendingReport{ops: []api.Op{*said}})
+	f.must(ops...)
+	if n := f.store.View().Node("n1"); n.Status.State != swarm.NodeStateReady || n.Description.Hostname != "h1" {
+		t.Errorf("of %d operations the node is left as %+v", len(ops), n)
+	}
+}
+
 func TestSilentNodesGoDown(t *testing.T) {
 	f := newFixture()
 	found(f)
