@@ -17,7 +17,7 @@ var rank = map[string]int{
 	"control/store": 1, "control/alloc": 1, "control/schedule": 1, "control/orchestrate": 1,
 	"overlay/endpoint": 1, "overlay/vxlan": 1, "overlay/wireguard": 1, "dataplane/lb": 1, "dataplane/trace": 1, "dataplane/netfilter": 1, "dns/zone": 1, "dns/resolvconf": 1,
 	"control/fsm": 2, "control/raftnode": 2, "control/ca": 2, "control/rpc": 2, "control/dockerapi/wire": 2,
-	"overlay/gossip": 2, "overlay/rtnl": 2, "overlay/wglink": 2, "overlay/probe": 2, "dataplane/ipvs": 2, "dataplane/nft": 2, "dataplane/bpf": 2, "dataplane/probe": 2,
+	"overlay/gossip": 2, "overlay/rtnl": 2, "overlay/wglink": 2, "overlay/probe": 2, "dataplane/ipvs": 2, "dataplane/nft": 2, "dataplane/bpf": 2, "dataplane/probe": 2, "dataplane/sockdiag": 2,
 	"dns/server": 2, "node/runtime": 2, "node/volume": 2,
 	"control/leader": 3, "control/dispatch": 3, "control/join": 3, "control/genesis": 3, "control/dockerapi": 3,
 	"control/web": 3, "node/engineapi": 3, "node/plan": 3, "node/reconcile": 3, "node/resolver": 3, "node/agent": 3, "node/standalone": 3, "node/fabric": 3, "node/peer": 3,

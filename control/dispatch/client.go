@@ -167,10 +167,8 @@ func (c *Client) talk(ctx context.Context, addr string, onAssignment func(api.As
 // open asks for a session. The leader answers with its first message at once, so
 // one that does not within reportTimeout is given up.
 func (c *Client) open(ctx context.Context, addr string) (*rpc.Stream, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	late := time.AfterFunc(reportTimeout, func() {
-		cancel(fmt.Errorf("manager %s did not answer within %s: %w", addr, reportTimeout, context.DeadlineExceeded))
-	})
+	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(reportTimeout, cancel)
 	stream, err := c.RPC.Stream(ctx, addr, sessionPath, nil)
 	if late.Stop() {
 		return stream, err
@@ -178,7 +176,7 @@ func (c *Client) open(ctx context.Context, addr string) (*rpc.Stream, error) {
 	if err == nil {
 		stream.Close()
 	}
-	return nil, context.Cause(ctx)
+	return nil, fmt.Errorf("manager %s did not answer within %s: %w", addr, reportTimeout, context.DeadlineExceeded)
 }
 
 func receive(stream *rpc.Stream, message api.Assignment, onAssignment func(api.Assignment) error) error {

@@ -38,6 +38,9 @@ type Network interface {
 	// Accepts says whether something in the task's namespace accepts TCP
 	// connections on all of the ports; no ports means yes.
 	Accepts(ctx context.Context, task *api.Task, ports []uint16) bool
+	// Unheard counts the clients that have connected to the task and of whom its
+	// program has read nothing yet.
+	Unheard(taskID string) (int, error)
 }
 
 // Endpoints is the writer's side of the endpoint table.

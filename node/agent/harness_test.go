@@ -55,6 +55,7 @@ type network struct {
 	refuse   error           // what Attach says
 	stuck    int             // so many times Detach fails
 	hold     chan struct{}   // Attach waits for it, unless nil
+	unheard  int             // so many clients wait at every task that is attached
 }
 
 func (n *network) Adopt(t *api.Task) error {
@@ -114,6 +115,16 @@ func (n *network) Accepts(_ context.Context, t *api.Task, ports []uint16) bool {
 	defer n.mu.Unlock()
 	n.asked = ports
 	return n.attached[t.ID] && !n.deaf[t.ID] && !slices.ContainsFunc(ports, func(p uint16) bool { return slices.Contains(n.closed, p) })
+}
+
+func (n *network) Unheard(id string) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.attached[id] {
+		return 0, fmt.Errorf("task %s has no namespace", id)
+	}
+	n.add("look for the unheard of %s", id)
+	return n.unheard, nil
 }
 
 func (n *network) set(change func(*network)) {

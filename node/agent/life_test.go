@@ -160,6 +160,31 @@ func TestRemovalWhileRunning(t *testing.T) {
 	n.inOrder("publish t1 draining", "settle t1", "stop t1", "withdraw t1", "remove t1", "detach t1")
 }
 
+// TestHearsOutWhoConnected: a task gets its stop signal once it has read from all who
+// connected before no node sent it any more, but nobody can put that off for ever.
+func TestHearsOutWhoConnected(t *testing.T) {
+	n := newNode(t)
+	web := task("t1", "web", running)
+	n.assign(true, web)
+	n.untilState("t1", running)
+	n.network.set(func(w *network) { w.unheard = 1 })
+	n.unassign(web)
+	const look = "look for the unheard of t1"
+	n.until("it looks again and again", func() bool { return n.count(look) > 4 })
+	if n.count("stop t1") != 0 {
+		t.Error("it is stopped although it has not heard somebody")
+	}
+	n.network.set(func(w *network) { w.unheard = 0 })
+	n.untilGone("t1")
+	n.inOrder("settle t1", look, look, look, "stop t1")
+
+	n.assign(true, task("t2", "web", running))
+	n.untilState("t2", running)
+	n.network.set(func(w *network) { w.unheard = 1 })
+	n.assign(true)
+	n.untilGone("t2")
+}
+
 func TestAssignedAgainWhileItGoes(t *testing.T) {
 	n := newNode(t)
 	web := task("t1", "web", running)

@@ -345,20 +345,6 @@ func (w *worker) shutDown(ctx context.Context, t *api.Task) {
 	}
 }
 
-// drain takes the task out of names and balancers everywhere. Where clients were
-// told its own address, they may come until that answer has run out.
-func (w *worker) drain(ctx context.Context, t *api.Task) {
-	w.publish(t, endpoint.Draining)
-	w.settled()
-	if missing := w.confirmed(ctx); len(missing) > 0 {
-		w.a.cfg.Logger.Warn("a task stops although not every node confirmed that it sends nothing new",
-			"task", w.id, "silent", missing)
-	}
-	if w.status().State == swarm.TaskStateRunning && !w.local.Unhealthy && w.a.addressed(t) {
-		pause(ctx, w.a.cfg.NameTTL)
-	}
-}
-
 func grace(t *api.Task) time.Duration {
 	if c := t.Spec.ContainerSpec; c != nil && c.StopGracePeriod != nil {
 		return *c.StopGracePeriod

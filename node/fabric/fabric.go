@@ -318,6 +318,12 @@ func (f *Fabric) Accepts(ctx context.Context, t *api.Task, ports []uint16) bool 
 	return true
 }
 
+// Unheard says how many clients have connected to the task of whom its program has
+// read nothing yet.
+func (f *Fabric) Unheard(taskID string) (int, error) {
+	return f.cfg.Namespaces.Unheard(f.NamespacePath(taskID))
+}
+
 // listenAddr is where a task is asked whether it listens: its last IPv4 address,
 // for a process may listen on some of its addresses only, and hardly on IPv6
 // alone; its last one of IPv6 where it has no other.

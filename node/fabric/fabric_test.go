@@ -168,6 +168,11 @@ func (n namespaces) Dial(ctx context.Context, path, network, address string) (ne
 	return d.DialContext(ctx, network, address)
 }
 
+func (n namespaces) Unheard(path string) (int, error) {
+	defer n.lock()()
+	return 0, n.call("unheard", path)
+}
+
 // names is a name server in memory.
 type names struct {
 	*kernel

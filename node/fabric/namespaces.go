@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"shoal/dataplane/sockdiag"
 	"shoal/overlay/netns"
 )
 
@@ -19,6 +20,9 @@ type Namespaces interface {
 	Sweep(dir string, keep func(path string) bool) (removed []string, err error)
 	// Dial takes a numeric address. The socket stays in the namespace.
 	Dial(ctx context.Context, path, network, address string) (net.Conn, error)
+	// Unheard counts the clients that have connected to the task's listening TCP
+	// sockets and of whom its program has read nothing yet.
+	Unheard(path string) (int, error)
 }
 
 // kernelNamespaces are the kernel's.
@@ -35,3 +39,5 @@ func (kernelNamespaces) Sweep(dir string, keep func(path string) bool) ([]string
 func (kernelNamespaces) Dial(ctx context.Context, path, network, address string) (net.Conn, error) {
 	return netns.Dial(ctx, path, network, address)
 }
+
+func (kernelNamespaces) Unheard(path string) (int, error) { return sockdiag.Unheard(path) }
