@@ -36,7 +36,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx)
+	err := run(ctx, os.Args[1:])
 	if err == nil {
 		return
 	}
@@ -55,17 +55,43 @@ func exitCode(err error) int {
 	return 1
 }
 
-func run(ctx context.Context) error {
+// run reads the global flags, connects, and runs the command.
+func run(ctx context.Context, args []string, opts ...command.CLIOption) error {
 	if os.Getenv("DOCKER_HOST") == "" {
 		if err := os.Setenv("DOCKER_HOST", defaultHost); err != nil {
 			return err
 		}
 	}
-	docker, err := command.NewDockerCli(command.WithBaseContext(ctx))
+	docker, err := command.NewDockerCli(append(opts, command.WithBaseContext(ctx))...)
 	if err != nil {
 		return err
 	}
-	root := &cobra.Command{
+	root := newRoot()
+	global, _ := cli.SetupRootCommand(root)
+	root.SetFlagErrorFunc(misplaced)
+	new(options).addTo(root.Flags())
+	top := cli.NewTopLevelCommand(root, docker, global, root.Flags())
+	root.AddCommand(clusterCommands(docker)...)
+	root.AddCommand(networkCommands(docker)...)
+	cli.DisableFlagsInUseLine(root) // the lines have [OPTIONS]
+	top.SetArgs(args)
+	cmd, args, err := top.HandleGlobalFlags()
+	if err != nil {
+		return err
+	}
+	if err := handDown(root, args); err != nil {
+		return err
+	}
+	if err := top.Initialize(); err != nil {
+		return err
+	}
+	cmd.SetArgs(args) // the global flags are taken already
+	return cmd.ExecuteContext(ctx)
+}
+
+// newRoot is netctl without any command.
+func newRoot() *cobra.Command {
+	return &cobra.Command{
 		Use:              "netctl [OPTIONS] COMMAND [ARG...]",
 		Short:            "Shoal's operator tool: the cluster, and its network as it is",
 		Version:          version,
@@ -79,19 +105,6 @@ func run(ctx context.Context) error {
 			return cmd.Help()
 		},
 	}
-	opts, _ := cli.SetupRootCommand(root)
-	top := cli.NewTopLevelCommand(root, docker, opts, root.Flags())
-	root.AddCommand(clusterCommands(docker)...)
-	root.AddCommand(networkCommands(docker)...)
-	cmd, args, err := top.HandleGlobalFlags()
-	if err != nil {
-		return err
-	}
-	if err := top.Initialize(); err != nil {
-		return err
-	}
-	cmd.SetArgs(args) // the global flags are taken already
-	return cmd.ExecuteContext(ctx)
 }
 
 // clusterCommands are docker/cli's.

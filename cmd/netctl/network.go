@@ -14,6 +14,7 @@ import (
 	"github.com/docker/cli/cli"
 	"github.com/docker/cli/cli/command"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"shoal/dataplane/lb"
 	"shoal/node/netview"
@@ -52,9 +53,11 @@ func show[T any](docker command.Cli, name, short string, print func(io.Writer, T
 // options are what all views take.
 type options struct{ format, node string }
 
-func (o *options) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.format, "format", "table", `"table" or "json"`)
-	cmd.Flags().StringVar(&o.node, "node", "", "the node to ask, by name or id (default the one whose socket it is)")
+func (o *options) flags(cmd *cobra.Command) { o.addTo(cmd.Flags()) }
+
+func (o *options) addTo(flags *pflag.FlagSet) {
+	flags.StringVar(&o.format, "format", "table", `"table" or "json"`)
+	flags.StringVar(&o.node, "node", "", "the node to ask, by name or id (default the one whose socket it is)")
 }
 
 func fetch[T any](cmd *cobra.Command, docker command.Cli, view string, query url.Values, o options, print func(io.Writer, T)) error {
