@@ -58,11 +58,19 @@ func decode(resp *http.Response, out any) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		var refusal struct{ Message string }
-		if json.Unmarshal(body, &refusal) == nil && refusal.Message != "" {
-			return fmt.Errorf("%s", refusal.Message)
+		no := refusal{status: resp.StatusCode}
+		if json.Unmarshal(body, &no) != nil || no.Message == "" {
+			no.Message = "shoald answered " + resp.Status
 		}
-		return fmt.Errorf("shoald answered %s", resp.Status)
+		return no
 	}
 	return json.Unmarshal(body, out)
 }
+
+// refusal is the daemon's no to a question.
+type refusal struct {
+	Message string
+	status  int // of HTTP
+}
+
+func (r refusal) Error() string { return r.Message }

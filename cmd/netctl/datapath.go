@@ -28,7 +28,8 @@ starts, for every new node, and then every ten minutes or so.`,
 			if test {
 				query.Set("test", "1")
 			}
-			return fetch(cmd, docker, "datapath", query, o, printDataPath)
+			_, err := fetch(cmd, docker, "datapath", query, o, printDataPath)
+			return err
 		},
 	}
 	o.flags(cmd)

@@ -26,9 +26,11 @@ right lately, with the time.`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if healed {
-				return fetch(cmd, docker, "healed", url.Values{}, o, printHealed)
+				_, err := fetch(cmd, docker, "healed", url.Values{}, o, printHealed)
+				return err
 			}
-			return fetch(cmd, docker, "drift", url.Values{}, o, printDrift)
+			_, err := fetch(cmd, docker, "drift", url.Values{}, o, printDrift)
+			return err
 		},
 	}
 	o.flags(cmd)

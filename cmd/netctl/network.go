@@ -43,7 +43,8 @@ func show[T any](docker command.Cli, name, short string, print func(io.Writer, T
 	cmd := &cobra.Command{
 		Use: name + " [OPTIONS]", Short: short, Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fetch(cmd, docker, name, url.Values{}, o, print)
+			_, err := fetch(cmd, docker, name, url.Values{}, o, print)
+			return err
 		},
 	}
 	o.flags(cmd)
@@ -60,15 +61,15 @@ func (o *options) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&o.node, "node", "", "the node to ask, by name or id (default the one whose socket it is)")
 }
 
-func fetch[T any](cmd *cobra.Command, docker command.Cli, view string, query url.Values, o options, print func(io.Writer, T)) error {
-	var out T
+// fetch asks for a view and prints it.
+func fetch[T any](cmd *cobra.Command, docker command.Cli, view string, query url.Values, o options, print func(io.Writer, T)) (out T, err error) {
 	if o.node != "" {
 		query.Set("node", o.node)
 	}
 	if err := get(cmd.Context(), docker, view, query, &out); err != nil {
-		return err
+		return out, err
 	}
-	return write(docker.Out(), o.format, out, print)
+	return out, write(docker.Out(), o.format, out, print)
 }
 
 // write prints an answer as it was asked for.

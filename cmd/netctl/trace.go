@@ -26,14 +26,19 @@ func traceCommand(docker command.Cli) *cobra.Command {
 
 FROM is a task of any node (web.3, or the beginning of its id or its container's),
 a node's name, "host" for this node itself, "outside", or an address outside. TO is
-an address, or a name as FROM would ask for it. Without a port it is a ping.`,
+an address, or a name as FROM would ask for it. Without a port it is a ping.
+
+Exit codes: 0 if the packet is delivered by every way it may take, or with --live
+if the one that was sent was, as planned; 1 if not, or if FROM or TO is unknown; 2
+if there is no answer; 125 for wrong options.`,
 		Args: cli.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := url.Values{"from": {args[0]}, "to": {args[1]}, "protocol": {protocol}, "entry": {entry}}
 			if live {
 				q.Set("live", "1")
 			}
-			return fetch(cmd, docker, "trace", q, o, printTrace)
+			r, err := fetch(cmd, docker, "trace", q, o, printTrace)
+			return traceResult(r, err)
 		},
 	}
 	o.flags(cmd)
