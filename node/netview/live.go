@@ -66,14 +66,19 @@ const (
 // watches are the places of watches under way.
 var watches = make(chan struct{}, watchesMax)
 
-// follow sends one packet and compares what it does with the plan.
-func (s *Sources) follow(ctx context.Context, o origin, p trace.Packet, paths []trace.Path) (*Live, error) {
+// followable says why no packet can be sent, nil where one can.
+func followable(o origin, q url.Values) error {
 	if o.outside {
-		return nil, api.Errorf(api.Invalid, "a packet can be sent from a task or a node, not from outside: name another node of the cluster as FROM")
+		return api.Errorf(api.Invalid, "a packet can be sent from a task or a node, not from outside: name another node of the cluster as FROM")
 	}
-	if p.Protocol == lb.SCTP {
-		return nil, api.Errorf(api.Invalid, "no packet of sctp can be sent: choose tcp, udp or ping")
+	if q.Get("protocol") == string(lb.SCTP) {
+		return api.Errorf(api.Invalid, "no packet of sctp can be sent: choose tcp, udp or ping")
 	}
+	return nil
+}
+
+// follow sends one packet and compares what it does with the plan.
+func (s *Sources) follow(ctx context.Context, p trace.Packet, paths []trace.Path) (*Live, error) {
 	mark := rand.Uint32()
 	ctx, cancel := context.WithTimeout(ctx, watchMax)
 	defer cancel()

@@ -47,6 +47,18 @@ func (s *Sources) origin(q url.Values) (origin, error) {
 	return s.remoteTask(from)
 }
 
+// whither says why another node is asked.
+func (s *Sources) whither(o origin, from string) string {
+	node := s.node(o.node)
+	switch {
+	case o.outside:
+		return from + " enters by node " + node
+	case o.name == "":
+		return node + " is another node"
+	}
+	return from + " is on node " + node
+}
+
 // entry is the node that an outsider reaches: the one asked for, else the one
 // that has the address, else this one.
 func (s *Sources) entry(q url.Values) (string, error) {

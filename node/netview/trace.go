@@ -44,6 +44,9 @@ const ping = "ping"
 // outsider reaches) and live (to send a packet).
 func (s *Sources) Trace(ctx context.Context, q url.Values) (Route, error) {
 	o, err := s.origin(q)
+	if err == nil && q.Has("live") {
+		err = followable(o, q)
+	}
 	if err != nil {
 		return Route{}, err
 	}
@@ -72,19 +75,19 @@ func (s *Sources) Trace(ctx context.Context, q url.Values) (Route, error) {
 	}
 	out.Paths, out.Notes = s.explain(ctx, o, w.paths), w.notes()
 	if q.Has("live") {
-		out.Live, err = s.follow(ctx, o, p, out.Paths)
+		out.Live, err = s.follow(ctx, p, out.Paths)
 	}
 	return out, err
 }
 
 // traceElsewhere passes the question on to the node that can answer it.
 func (s *Sources) traceElsewhere(ctx context.Context, o origin, q url.Values) (out Route, err error) {
-	from, name := q.Get("from"), s.node(o.node)
+	from := q.Get("from")
 	switch {
 	case q.Has(relayed):
-		return out, api.Errorf(api.NotFound, "%s is not on this node any more but on %s: ask again", from, name)
+		return out, api.Errorf(api.NotFound, "%s is not on this node any more but on %s: ask again", from, s.node(o.node))
 	case s.Peers == nil:
-		return out, api.Errorf(api.Unavailable, "%s is on node %s, and this node cannot ask it", from, name)
+		return out, api.Errorf(api.Unavailable, "%s, and this node cannot ask it", s.whither(o, from))
 	}
 	q = pass(q)
 	if !o.outside && o.name == "" {
@@ -94,7 +97,7 @@ func (s *Sources) traceElsewhere(ctx context.Context, o origin, q url.Values) (o
 		q.Set("entry", o.node)
 	}
 	if err := s.Peers.Get(ctx, o.node, "/shoal/trace", q, &out); err != nil {
-		return out, api.Errorf(api.KindOf(err), "%s is on node %s: %w", from, name, err)
+		return out, api.Errorf(api.KindOf(err), "%s: %w", s.whither(o, from), err)
 	}
 	out.From = from
 	return out, nil

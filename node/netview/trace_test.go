@@ -124,6 +124,38 @@ func TestTraceElsewhere(t *testing.T) {
 	}
 }
 
+// TestNoPacketIsSent: what no packet can be sent for is refused by the node that is
+// asked, in words that are true of FROM, before any other node is.
+func TestNoPacketIsSent(t *testing.T) {
+	s, p := cluster(t)
+	for _, row := range []struct{ from, to, protocol, complaint string }{
+		{"outside", "192.0.2.1:80", "", "a packet can be sent from a task or a node, not from outside"},
+		{"outside", "192.0.2.2:80", "", "a packet can be sent from a task or a node, not from outside"},
+		{"198.51.100.1", "host2:80", "", "a packet can be sent from a task or a node, not from outside"},
+		{"db.1", "web:80", "sctp", "no packet of sctp can be sent"},
+	} {
+		_, err := s.Trace(t.Context(), url.Values{"from": {row.from}, "to": {row.to}, "protocol": {row.protocol}, "live": {"1"}})
+		if err == nil || !strings.HasPrefix(err.Error(), row.complaint) || api.KindOf(err) != api.Invalid || len(p.asked) != 0 {
+			t.Errorf("from %s to %s: %v, asked %v", row.from, row.to, err, p.asked)
+		}
+	}
+}
+
+// TestWhither: why another node is asked is told as it is.
+func TestWhither(t *testing.T) {
+	s, _ := cluster(t)
+	s.Peers = nil
+	for from, want := range map[string]string{
+		"db.1": "db.1 is on node host2, and", "outside": "outside enters by node host2, and",
+		"198.51.100.1": "198.51.100.1 enters by node host2, and", "host2": "host2 is another node, and",
+	} {
+		_, err := s.Trace(t.Context(), url.Values{"from": {from}, "to": {"192.0.2.2:80"}})
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("from %s: %v, want %q", from, err, want)
+		}
+	}
+}
+
 // TestTraceAsksTheNodesOnTheWay: what another node does is what that node says.
 func TestTraceAsksTheNodesOnTheWay(t *testing.T) {
 	s, p := cluster(t)
