@@ -174,6 +174,9 @@ func printOverlay(w io.Writer, networks []netview.Overlay) {
 			row(w, n.Name, "-", "-", "-", n.Encrypted, "not carried: "+n.Blocked)
 			continue
 		}
+		if n.SelfTest() {
+			n.Name += " (self-test)"
+		}
 		row(w, n.Name, n.VNI, n.Local, n.MTU, n.Encrypted, "", "", "", "", "")
 		for _, p := range n.Peers {
 			row(w, n.Name, n.VNI, "", "", "", p.Task, list(p.Addrs), p.MAC, p.VTEP, p.Node)

@@ -132,6 +132,10 @@ type Overlay struct {
 	Peers     []Peer
 }
 
+// SelfTest says that it is no network of tasks, but the one by which nodes test the
+// ways between them.
+func (o Overlay) SelfTest() bool { return o.ID == plan.ProbeNetwork }
+
 // Peer is a remote endpoint: what it is, and the forwarding and neighbour entries
 // that lead to it.
 type Peer struct {
@@ -218,25 +222,33 @@ func (s *Sources) places(wish plan.Output) map[string]string {
 }
 
 // Overlays lists this node's overlay networks and their remote endpoints.
-func (s *Sources) Overlays() []Overlay {
+func (s *Sources) Overlays() []Overlay { return s.overlays(s.Fabric.Wish()) }
+
+func (s *Sources) overlays(wish plan.Output) []Overlay {
 	owners := map[string]endpoint.Record{}
 	for _, r := range s.View().All() {
 		for _, a := range r.Value.Attachments {
 			owners[a.NetworkID+" "+a.MAC] = r
 		}
 	}
+	nodes := map[netip.Addr]string{}
+	for id, n := range s.Nodes {
+		nodes[n.DataPathAddr.Unmap()] = s.node(id)
+	}
 	out := []Overlay{}
-	for _, n := range s.Fabric.Wish().Overlay.Networks {
+	for _, n := range wish.Overlay.Networks {
 		o := Overlay{ID: n.ID, Name: s.network(n.ID), VNI: n.VNI, Local: n.Local, Port: n.Port, MTU: n.MTU, Subnets: n.Subnets, Encrypted: n.Underlay != ""}
 		for _, p := range n.Peers {
-			r := owners[n.ID+" "+p.MAC]
-			o.Peers = append(o.Peers, Peer{Task: s.taskOf(r), Addrs: p.Addrs, MAC: p.MAC, VTEP: p.VTEP, Node: s.node(r.Owner)})
+			peer := Peer{Addrs: p.Addrs, MAC: p.MAC, VTEP: p.VTEP, Node: nodes[p.VTEP]}
+			if r, known := owners[n.ID+" "+p.MAC]; known {
+				peer.Task, peer.Node = s.taskOf(r), s.node(r.Owner)
+			}
+			o.Peers = append(o.Peers, peer)
 		}
 		out = append(out, o)
 	}
-	blocked := s.Fabric.Wish().Blocked
-	for _, id := range slices.Sorted(maps.Keys(blocked)) {
-		out = append(out, Overlay{ID: id, Name: s.network(id), Encrypted: true, Blocked: blocked[id]})
+	for _, id := range slices.Sorted(maps.Keys(wish.Blocked)) {
+		out = append(out, Overlay{ID: id, Name: s.network(id), Encrypted: true, Blocked: wish.Blocked[id]})
 	}
 	return out
 }

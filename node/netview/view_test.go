@@ -13,8 +13,10 @@ import (
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
 	"shoal/dataplane/lb"
+	"shoal/node/plan"
 	"shoal/overlay/endpoint"
 	"shoal/overlay/gossip"
+	"shoal/overlay/vxlan"
 )
 
 // sources show a table with one task and one node's own record.
@@ -43,6 +45,35 @@ func TestEndpoints(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// TestOverlays: peers have their tasks and nodes; those of the self-test, which are
+// in no table, have their nodes.
+func TestOverlays(t *testing.T) {
+	s := sources()
+	s.Nodes["n1"].DataPathAddr = netip.MustParseAddr("192.0.2.1")
+	peer := func(mac string) []vxlan.Peer {
+		return []vxlan.Peer{{MAC: mac, VTEP: netip.MustParseAddr("192.0.2.1")}}
+	}
+	var wish plan.Output
+	wish.Overlay.Networks = []vxlan.Network{
+		{ID: "net", VNI: 4097, Peers: peer("02:42:0a:00:01:03")}, {ID: plan.ProbeNetwork, VNI: api.ProbeVNI, Peers: peer("02:42:a9:fe:c0:01")},
+	}
+	wish.Blocked = map[string]string{"sealed": "this node cannot encrypt"}
+	got := s.overlays(wish)
+	want := []struct {
+		name, task string
+		selfTest   bool
+	}{{"front", "web.1", false}, {"probe", "", true}, {"sealed", "", false}}
+	if len(got) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for i, w := range want {
+		o := got[i]
+		if o.Name != w.name || o.SelfTest() != w.selfTest || len(o.Peers) > 0 && (o.Peers[0].Task != w.task || o.Peers[0].Node != "host1") {
+			t.Errorf("%+v, want %+v", o, w)
+		}
 	}
 }
 

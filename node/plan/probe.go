@@ -12,9 +12,9 @@ import (
 	"shoal/overlay/vxlan"
 )
 
-// probeNetwork is the id of the network by which nodes test the data path
+// ProbeNetwork is the id of the network by which nodes test the data path
 // between them. It looks like any other to the kernel, and no task is on it.
-const probeNetwork = "probe"
+const ProbeNetwork = "probe"
 
 // probePrefix holds the nodes' addresses on it.
 var probePrefix = netip.MustParsePrefix("169.254.192.0/18")
@@ -28,7 +28,7 @@ func ProbeAddr(number uint32) netip.Prefix {
 }
 
 // ProbeNamespace is where the node's end of the probe network is.
-func (s Self) ProbeNamespace() string { return s.NamespacePath(probeNetwork) }
+func (s Self) ProbeNamespace() string { return s.NamespacePath(ProbeNetwork) }
 
 // probe is the probe network as the managers' list of nodes has it; a node that
 // is alone has none.
@@ -39,7 +39,7 @@ func (c *compiler) probe() (n vxlan.Network, ok bool) {
 	}
 	own := ProbeAddr(self.Number)
 	n = vxlan.Network{
-		ID: probeNetwork, Namespace: self.ProbeNamespace(), VNI: api.ProbeVNI, Local: self.VTEP, Port: self.Port,
+		ID: ProbeNetwork, Namespace: self.ProbeNamespace(), VNI: api.ProbeVNI, Local: self.VTEP, Port: self.Port,
 		MTU: self.OverlayMTU(), Addrs: []netip.Prefix{own}, MAC: MAC(own.Addr()), SoftwareChecksums: self.SoftwareChecksums,
 	}
 	for _, node := range c.in.Nodes {
