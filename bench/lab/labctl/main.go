@@ -64,7 +64,7 @@ func run(ctx context.Context, dir string, args []string) error {
 	case "down":
 		return down(ctx, l)
 	case "heal":
-		return l.Heal(ctx)
+		return heal(ctx, l)
 	case "status":
 		return status(l)
 	}
@@ -79,25 +79,17 @@ func onHost(ctx context.Context, l *lab.Lab, args []string) error {
 	if err != nil {
 		return err
 	}
-	switch args[0] {
-	case "cut":
-		return l.PowerCut(ctx, h)
-	case "stop":
-		return l.StopDaemon(ctx, h)
-	case "kill":
-		return l.KillDaemon(ctx, h)
-	case "unplug":
-		return l.Unplug(ctx, h)
-	case "plug":
-		return l.Plug(ctx, h)
-	case "freeze":
-		return l.Freeze(h)
-	case "thaw":
-		return l.Thaw(h)
-	case "exec":
+	if args[0] == "exec" {
 		return execute(ctx, h, args[2:])
 	}
-	return fmt.Errorf("unknown command %q", args[0])
+	t, known := troubles[args[0]]
+	if !known {
+		return fmt.Errorf("unknown command %q", args[0])
+	}
+	if err := t.do(ctx, l, h); err != nil {
+		return err
+	}
+	return say("%s: %s", h.Name, t.done)
 }
 
 // execute runs a command on a host and passes its exit status on.
@@ -153,7 +145,7 @@ func down(ctx context.Context, l *lab.Lab) error {
 	if len(left) > 0 {
 		return fmt.Errorf("left behind:\n\t%s", strings.Join(left, "\n\t"))
 	}
-	return nil
+	return say("%d hosts are taken away, nothing is left of them", len(l.Hosts()))
 }
 
 func status(l *lab.Lab) error {
@@ -166,7 +158,7 @@ func status(l *lab.Lab) error {
 		if h.Manager() {
 			role = "manager"
 		}
-		if _, err := fmt.Printf("%-4s %-12s %-8s DOCKER_HOST=unix://%s  %s\n", h.Name, h.Address, role, h.Socket, state); err != nil {
+		if err := say("%-4s %-12s %-8s DOCKER_HOST=unix://%s  %s", h.Name, h.Address, role, h.Socket, state); err != nil {
 			return err
 		}
 	}
