@@ -36,13 +36,13 @@ func (s *stage) cutPower(ctx context.Context) error {
 		return err
 	}
 	s.dark = victim.Name
-	err = s.event(ctx, "replacing a dead host's tasks", func(ctx context.Context, began time.Time) (time.Time, error) {
+	err = s.event(ctx, "replacing a dead host's tasks", toDeadHost, func(ctx context.Context, began time.Time) (time.Time, error) {
 		return s.cut(ctx, victim, began)
 	})
 	if err != nil {
 		return err
 	}
-	return s.event(ctx, "the dead host's return", func(ctx context.Context, began time.Time) (time.Time, error) {
+	return s.event(ctx, "the dead host's return", noLosses, func(ctx context.Context, began time.Time) (time.Time, error) {
 		return s.giveBack(ctx, victim, "a dead host comes back", began)
 	})
 }

@@ -35,13 +35,13 @@ func (s *stage) killLeader(ctx context.Context) error {
 	if err := wait(ctx, time.Second); err != nil {
 		return err
 	}
-	err = s.event(ctx, "the leader's death", func(ctx context.Context, began time.Time) (time.Time, error) {
+	err = s.event(ctx, "the leader's death", noLosses, func(ctx context.Context, began time.Time) (time.Time, error) {
 		return s.behead(ctx, leader, w, began)
 	})
 	if err != nil {
 		return err
 	}
-	err = s.event(ctx, "the old leader's return", func(ctx context.Context, began time.Time) (time.Time, error) {
+	err = s.event(ctx, "the old leader's return", noLosses, func(ctx context.Context, began time.Time) (time.Time, error) {
 		return s.giveBack(ctx, leader, "a killed daemon comes back", began)
 	})
 	if err != nil {

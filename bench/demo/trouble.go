@@ -67,13 +67,34 @@ func (s *stage) startProber(ctx context.Context) error {
 	s.start(ctx, s.prober.Run)
 	s.note("a prober asks %s every %s, by turns through each host and from %s.1 at %s: a new connection each, lost after %s",
 		web, probePause, client, vip, load.Timeout)
-	s.note("an event is over when the cluster reports it healed and every host answers accordingly; a request belongs to the time it began")
+	s.note("an event is over when the cluster reports it healed and every host answers accordingly; a request belongs to the time it began, and the claims are about those after it")
 	return nil
+}
+
+// losses says why requests may fail while an event goes on, "" where none should.
+type losses string
+
+const (
+	noLosses losses = ""
+	// Who is dead is asked until somebody notices.
+	toDeadTask losses = "a killed task is asked until its node knows of its death"
+	toDeadHost losses = "a dead host's tasks are asked until the other hosts miss it"
+)
+
+// of is the bill with what to think of it.
+func (l losses) of(b load.Bill) string {
+	switch {
+	case len(b.During.Failures) == 0:
+		return b.String()
+	case l == noLosses:
+		return b.String() + ", though none should"
+	}
+	return b.String() + ", as expected: " + string(l)
 }
 
 // event plays one event under load and claims that no request that began after
 // it was over failed.
-func (s *stage) event(ctx context.Context, after string, play func(ctx context.Context, began time.Time) (over time.Time, err error)) error {
+func (s *stage) event(ctx context.Context, after string, expected losses, play func(ctx context.Context, began time.Time) (over time.Time, err error)) error {
 	began := time.Now()
 	over, err := play(ctx, began)
 	if err != nil {
@@ -89,7 +110,7 @@ func (s *stage) event(ctx context.Context, after string, play func(ctx context.C
 	b := load.Account(s.prober.Taken(), began, over, until)
 	s.print(indented(load.Details(b.During.Failures, began)))
 	s.print(indented(load.Details(b.After.Failures, began)))
-	s.claim("after "+after+" no request met a dead backend", b.Clean(), "%s", b)
+	s.claim("after "+after+" no request met a dead backend", b.Clean(), "%s", expected.of(b))
 	return nil
 }
 
@@ -124,7 +145,7 @@ func (s *stage) seenBeside(ctx context.Context, look func(ctx context.Context) (
 
 // scale changes how many replicas run.
 func (s *stage) scale(ctx context.Context, n int) error {
-	return s.event(ctx, fmt.Sprintf("scaling to %d", n), func(ctx context.Context, began time.Time) (time.Time, error) {
+	return s.event(ctx, fmt.Sprintf("scaling to %d", n), noLosses, func(ctx context.Context, began time.Time) (time.Time, error) {
 		done := s.seenBeside(ctx, func(ctx context.Context) (time.Time, error) {
 			return await(ctx, fmt.Sprintf("%d replicas", n), func() error {
 				if err := s.onlyRunning(ctx, web, n); err != nil {
@@ -182,7 +203,7 @@ func (s *stage) killTask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.event(ctx, "replacing a killed task", func(ctx context.Context, began time.Time) (time.Time, error) {
+	return s.event(ctx, "replacing a killed task", toDeadTask, func(ctx context.Context, began time.Time) (time.Time, error) {
 		if _, err := s.command(ctx, "kill", "-9", fmt.Sprint(victim.Status.ContainerStatus.PID)); err != nil {
 			return time.Time{}, err
 		}

@@ -26,15 +26,17 @@ func (t *Tally) add(s Sample) {
 // failed.
 type Bill struct {
 	During, After Tally
-	// Last is how long after the event's beginning the last request began that
-	// failed during it; zero when none did.
-	Last time.Duration
+	// Took is how long it went on.
+	Took time.Duration
+	// First and Last are how long after the event's beginning the first and the last
+	// request began that failed during it; zero when none did.
+	First, Last time.Duration
 }
 
 // Account bills an event that began and was over at two times, and was watched
 // until a third.
 func Account(samples []Sample, began, over, until time.Time) Bill {
-	var b Bill
+	b := Bill{Took: over.Sub(began)}
 	for _, s := range samples {
 		switch {
 		case s.Began.Before(began) && !s.Ended.After(began), !s.Began.Before(until):
@@ -49,6 +51,7 @@ func Account(samples []Sample, began, over, until time.Time) Bill {
 		slices.SortFunc(list, func(x, y Sample) int { return x.Began.Compare(y.Began) })
 	}
 	if n := len(b.During.Failures); n > 0 {
+		b.First = max(b.During.Failures[0].Began.Sub(began), 0)
 		b.Last = max(b.During.Failures[n-1].Began.Sub(began), 0)
 	}
 	return b
@@ -59,11 +62,12 @@ func (b Bill) Clean() bool { return b.After.Requests > 0 && len(b.After.Failures
 
 // String is the Bill in one line.
 func (b Bill) String() string {
-	text := fmt.Sprintf("%d of %d requests failed meanwhile", len(b.During.Failures), b.During.Requests)
+	text := fmt.Sprintf("%d of %d requests failed afterwards; %d of %d in the %s until then",
+		len(b.After.Failures), b.After.Requests, len(b.During.Failures), b.During.Requests, Round(b.Took))
 	if len(b.During.Failures) > 0 {
-		text += fmt.Sprintf(", the last began at +%s", Round(b.Last))
+		text += fmt.Sprintf(", begun from +%s to +%s", Round(b.First), Round(b.Last))
 	}
-	return text + fmt.Sprintf("; %d of %d afterwards", len(b.After.Failures), b.After.Requests)
+	return text
 }
 
 // Details groups failures by route and reason, with the first and last time of

@@ -38,7 +38,7 @@ func TestAccount(t *testing.T) {
 	if b.Last != 200*time.Millisecond {
 		t.Errorf("the last failure began at +%s", b.Last)
 	}
-	want := "3 of 4 requests failed meanwhile, the last began at +200ms; 1 of 2 afterwards"
+	want := "1 of 2 requests failed afterwards; 3 of 4 in the 300ms until then, begun from +0s to +200ms"
 	if b.String() != want {
 		t.Errorf("Bill %q, want %q", b, want)
 	}
@@ -49,7 +49,7 @@ func TestNothingAskedIsNotClean(t *testing.T) {
 	if b.Clean() {
 		t.Error("clean although nothing was asked afterwards")
 	}
-	if want := "0 of 1 requests failed meanwhile; 0 of 0 afterwards"; b.String() != want {
+	if want := "0 of 0 requests failed afterwards; 0 of 1 in the 300ms until then"; b.String() != want {
 		t.Errorf("Bill %q, want %q", b, want)
 	}
 }
