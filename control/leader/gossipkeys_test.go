@@ -1,6 +1,8 @@
 package leader
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,4 +74,37 @@ func TestARemovedNodesKeyIsReplaced(t *testing.T) {
 	if got := m.view().Cluster(); len(got.GossipKeys) != 2 || got.TunnelKeys.Current != 2 {
 		t.Errorf("both kinds of keys are due: %s, tunnels %+v", keys(), got.TunnelKeys)
 	}
+}
+
+// TestALateChangeIsLogged: once for each step that waits, with the nodes' names.
+func TestALateChangeIsLogged(t *testing.T) {
+	m := newModel(t, 3)
+	c := m.view().Cluster().Copy()
+	c.GossipKeys = [][]byte{[]byte("old")}
+	m.commit(api.Update(c))
+	m.plan()
+	var log strings.Builder
+	m.s.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	m.commit(api.Delete(m.view().Node("n3")))
+	waits := func(after time.Duration, times int, nodes string) {
+		t.Helper()
+		m.clock.at = m.clock.at.Add(after)
+		m.plan()
+		if got := strings.Count(log.String(), "a change of the gossip keys waits"); got != times || !strings.Contains(log.String(), nodes) {
+			t.Errorf("logged %d times, want %d with %s:\n%s", got, times, nodes, log.String())
+		}
+	}
+	waits(0, 0, "")
+	if next := m.s.next(); !next.Equal(m.clock.at.Add(gossipkeys.Patience)) {
+		t.Errorf("looks again at %s", next)
+	}
+	waits(gossipkeys.Patience-time.Second, 0, "")
+	waits(time.Second, 1, `nodes="[n1 n2]"`)
+	first := m.view().Node("n1").Copy()
+	first.GossipStep = m.view().Cluster().GossipChange.Step
+	m.commit(api.Status(first))
+	waits(time.Hour, 1, "")
+	m.followKeys()
+	waits(0, 1, "")
+	waits(gossipkeys.Patience, 2, "phase=use")
 }

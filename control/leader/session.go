@@ -43,6 +43,8 @@ type session struct {
 	globals map[string]bool
 	// troubles are the allocator's complaints that were logged.
 	troubles map[string]string
+	// late is the step of the gossip keys of which it was logged that it waits.
+	late uint64
 
 	// now is the time of the round.
 	now time.Time
@@ -150,6 +152,7 @@ func (s *session) planKeys(d *draft) {
 	s.enter(d, tunnels.Ops, s.tellDraft)
 	gossip := gossipkeys.Plan(s.now, d, s.NewKey)
 	s.enter(d, gossip.Ops, s.tellDraft)
+	s.logLate(d)
 	s.keys, s.wakeKeys = false, orchestrate.Earlier(tunnels.Wake, gossip.Wake)
 }
 
@@ -219,6 +222,18 @@ func (s *session) logTroubles() {
 		if found[key] == nil {
 			delete(s.troubles, key)
 		}
+	}
+}
+
+// logLate reports once of each step of the gossip keys that it waits for long.
+func (s *session) logLate(d *draft) {
+	names := gossipkeys.Late(s.now, d)
+	if len(names) == 0 {
+		return
+	}
+	if g := d.Cluster().GossipChange; s.late != g.Step {
+		s.late = g.Step
+		s.Logger.Warn("a change of the gossip keys waits for nodes", "step", g.Step, "phase", g.Phase, "since", g.Since, "nodes", names)
 	}
 }
 

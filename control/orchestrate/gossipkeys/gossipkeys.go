@@ -27,6 +27,9 @@ const Period = 12 * time.Hour
 // new one: packets may be under way.
 const Grace = 5 * time.Second
 
+// Patience is how long a change waits for nodes before somebody should hear of it.
+const Patience = 30 * time.Second
+
 // Plan begins changes and brings them on; newKey makes a key.
 func Plan(now time.Time, v orchestrate.View, newKey func() []byte) (p orchestrate.Plan) {
 	c := v.Cluster()
@@ -37,8 +40,11 @@ func Plan(now time.Time, v orchestrate.View, newKey func() []byte) (p orchestrat
 	switch {
 	case g.Step == 0:
 		p.Add(step(c, now, api.GossipSettled, g.Removals, c.GossipKeys[0]))
-	case g.Phase != api.GossipSettled && len(Waiting(v.Nodes(), g.Step)) > 0:
+	case len(For(c, v.Nodes())) > 0:
 		// The node that reports last wakes the planner.
+		if until := g.Since.Add(Patience); now.Before(until) {
+			p.WakeAt(until)
+		}
 	case g.Phase == api.GossipInstall:
 		p.Add(step(c, now, api.GossipUse, g.Removals, c.GossipKeys[1], c.GossipKeys[0]))
 	case g.Phase == api.GossipUse && now.Before(g.Since.Add(Grace)):
@@ -51,6 +57,24 @@ func Plan(now time.Time, v orchestrate.View, newKey func() []byte) (p orchestrat
 		p.Add(step(c, now, api.GossipInstall, c.Removals, c.GossipKeys[0], newKey()))
 	}
 	return p
+}
+
+// For lists the names of the nodes that the cluster's change waits for, sorted; none
+// where there is no change.
+func For(c *api.Cluster, nodes []*api.Node) []string {
+	if c == nil || c.GossipChange.Phase == api.GossipSettled {
+		return nil
+	}
+	return Waiting(nodes, c.GossipChange.Step)
+}
+
+// Late is For once the change has waited for longer than Patience.
+func Late(now time.Time, v orchestrate.View) []string {
+	c := v.Cluster()
+	if c == nil || now.Before(c.GossipChange.Since.Add(Patience)) {
+		return nil
+	}
+	return For(c, v.Nodes())
 }
 
 // Waiting lists the names of the ready nodes that have not made the step, sorted.

@@ -2,6 +2,7 @@ package gossipkeys
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,7 @@ func TestPlan(t *testing.T) {
 		{"due", "A", at(api.GossipSettled, 1), 1, Period, made, "AN", api.GossipInstall, 1, 0},
 		{"a node was removed", "A", at(api.GossipSettled, 1), 2, time.Second, made, "AN", api.GossipInstall, 2, 0},
 		{"a node cannot read the new key yet", "AB", at(api.GossipInstall, 1), 1, time.Hour, behind, "", "", 0, 0},
+		{"it has not waited for long", "AB", at(api.GossipInstall, 1), 1, time.Second, behind, "", "", 0, Patience},
 		{"all can read it", "AB", at(api.GossipInstall, 1), 1, 0, made, "BA", api.GossipUse, 1, 0},
 		{"a node sends under the old key", "BA", at(api.GossipUse, 1), 1, time.Hour, behind, "", "", 0, 0},
 		{"packets may be under way", "BA", at(api.GossipUse, 1), 1, time.Second, made, "", "", 0, Grace},
@@ -88,6 +90,30 @@ func TestPlan(t *testing.T) {
 	}
 	if got := Waiting(behind, 7); !slices.Equal(got, []string{"h2"}) {
 		t.Errorf("waits for %v", got)
+	}
+}
+
+// TestLate: who is waited for is told of a change, and after a while is late.
+func TestLate(t *testing.T) {
+	begun := time.Unix(1_800_000_000, 0).UTC()
+	nodes := []*api.Node{node("h3", swarm.NodeStateReady, 6), node("h2", swarm.NodeStateReady, 6), node("h1", swarm.NodeStateReady, 7), node("dead", swarm.NodeStateDown, 0)}
+	for _, row := range []struct {
+		phase api.GossipPhase
+		after time.Duration
+		waits string
+		late  string
+	}{
+		{api.GossipSettled, time.Hour, "", ""}, {api.GossipInstall, Patience - 1, "h2 h3", ""},
+		{api.GossipInstall, Patience, "h2 h3", "h2 h3"}, {api.GossipUse, Patience, "h2 h3", "h2 h3"},
+	} {
+		c := &api.Cluster{GossipChange: api.GossipChange{Step: 7, Phase: row.phase, Since: begun}}
+		waits, late := For(c, nodes), Late(begun.Add(row.after), orchestratetest.Nodes(c, nodes...))
+		if strings.Join(waits, " ") != row.waits || strings.Join(late, " ") != row.late {
+			t.Errorf("%q after %s: waits for %v, late are %v", row.phase, row.after, waits, late)
+		}
+	}
+	if For(nil, nodes) != nil || Late(begun, orchestratetest.Nodes(nil)) != nil {
+		t.Error("without a cluster somebody is waited for")
 	}
 }
 
