@@ -11,13 +11,12 @@ import (
 	"time"
 
 	"shoal/node/netview"
-	"shoal/overlay/gossip"
 )
 
 // answers are what the commands print with --format json.
 var answers = map[string]any{
 	"endpoints": []netview.Endpoint{}, "lb": netview.Balancer{}, "dns": []netview.Name{}, "overlay": []netview.Overlay{},
-	"tunnels": netview.Tunnels{}, "gossip": gossip.Stats{}, "datapath": netview.DataPath{}, "drift": netview.Drift{}, "drift --healed": netview.Healed{},
+	"tunnels": netview.Tunnels{}, "gossip": netview.Gossip{}, "datapath": netview.DataPath{}, "drift": netview.Drift{}, "drift --healed": netview.Healed{},
 	"top": sample{}, "trace": netview.Route{},
 }
 

@@ -18,7 +18,6 @@ import (
 
 	"shoal/dataplane/lb"
 	"shoal/node/netview"
-	"shoal/overlay/gossip"
 )
 
 // networkCommands are Shoal's own: the network of the node as it is.
@@ -182,18 +181,4 @@ func printOverlay(w io.Writer, networks []netview.Overlay) {
 			row(w, n.Name, n.VNI, "", "", "", p.Task, list(p.Addrs), p.MAC, p.VTEP, p.Node)
 		}
 	}
-}
-
-func printGossip(w io.Writer, s gossip.Stats) {
-	row(w, "NODE", "NAME", "ADDRESS", "STATE", "LAST COMPARED", "ERROR")
-	for _, m := range s.Members {
-		sync := s.Peers[m.NodeID]
-		at := "-"
-		if !sync.At.IsZero() {
-			at = sync.At.Format("15:04:05.000")
-		}
-		row(w, m.NodeID, m.Name, m.Addr, m.State, at, sync.Error)
-	}
-	fmt.Fprintf(w, "table digest %016x, behind on %d owners, queues: events %d, publish %d\n",
-		s.DigestSum, len(s.Behind), s.EventQueue, s.PublishQueue)
 }

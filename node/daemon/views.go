@@ -10,6 +10,7 @@ import (
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
+	"shoal/control/orchestrate/gossipkeys"
 	"shoal/control/orchestrate/keys"
 	"shoal/control/store"
 	"shoal/node/fabric"
@@ -71,15 +72,16 @@ func (d *Daemon) sources() *netview.Sources {
 	s := &netview.Sources{
 		NodeID: m.state.NodeID, Fabric: n.Fabric(), View: n.Table().View, Gossip: n.Gossip().Stats, Prober: n.prober,
 		Networks: assigned.Networks, Services: assigned.Services, Nodes: assigned.Nodes,
-		Balancer: d.balancer, Why: d.why, Hides: d.hides, Peers: n.ask, Meter: n.meter,
+		Balancer: d.balancer, Why: d.why, Hides: d.hides, Peers: n.ask, Meter: n.meter, GossipStep: n.GossipStep,
 	}
 	if m.d.unsealed != nil {
 		s.Unsealed = m.d.unsealed.Error()
 	}
 	if assigned.Cluster != nil {
-		s.Keys = assigned.Cluster.TunnelKeys
+		s.Keys, s.GossipChange = assigned.Cluster.TunnelKeys, assigned.Cluster.GossipChange
 	}
 	if m.manager != nil {
+		gossipKeys(s, m.manager.View())
 		s.Waiting = func() []string {
 			if e := s.Keys; e.Changing() {
 				return keys.Waiting(m.manager.View().Nodes(), e.Current)
@@ -104,6 +106,17 @@ func (d *Daemon) sources() *netview.Sources {
 		}
 	}
 	return s
+}
+
+// gossipKeys adds what a manager knows of a change of the gossip keys: workers are not
+// told how far the others are.
+func gossipKeys(s *netview.Sources, view *store.View) {
+	c := view.Cluster()
+	if c == nil {
+		return
+	}
+	s.GossipChange = c.GossipChange
+	s.GossipWaits = func() []string { return gossipkeys.For(c, view.Nodes()) }
 }
 
 // hostname is a node's, "" for none.

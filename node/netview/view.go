@@ -47,6 +47,12 @@ type Sources struct {
 	Unsealed string
 	Keys     api.KeyEpochs
 	Waiting  func() []string
+	// GossipChange is how far the cluster is with changing the gossip keys, GossipStep
+	// how far this node is. GossipWaits lists the nodes that a change waits for, nil
+	// where that is not known.
+	GossipChange api.GossipChange
+	GossipStep   func() uint64
+	GossipWaits  func() []string
 	// Peers asks the other nodes; nil where there is no way to them.
 	Peers Peers
 	// Tasks lists a service's tasks that shall run, in words, as the managers know
@@ -345,7 +351,7 @@ func Mount(rt *wire.Router, sources func() *Sources) {
 		return s.DataPath(r.Context(), r.URL.Query().Has("test"))
 	})
 	view("tunnels", func(r *http.Request, s *Sources) (any, error) { return s.Tunnels(r.Context()) })
-	view("gossip", func(_ *http.Request, s *Sources) (any, error) { return s.Gossip(), nil })
+	view("gossip", func(_ *http.Request, s *Sources) (any, error) { return s.GossipTables(), nil })
 	view("drift", func(r *http.Request, s *Sources) (any, error) {
 		differences, err := s.Fabric.Drift(r.Context())
 		return Drift{Loop: s.Fabric.Status(), Differences: differences}, err
