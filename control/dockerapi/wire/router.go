@@ -18,8 +18,9 @@ const Server = "Docker/28.2.2 (linux)"
 type Handler func(w http.ResponseWriter, r *http.Request, vars map[string]string) error
 
 // Router sends requests to handlers by method and path, with or without a
-// version prefix. Routes are added before it serves; serving is safe from many
-// goroutines.
+// version prefix. A route of Docker's that it has no handler for is refused with
+// a sentence that says so (501); any other is not found. Routes are added before
+// it serves; serving is safe from many goroutines.
 type Router struct {
 	log    *slog.Logger
 	exact  map[string]Handler
@@ -99,6 +100,9 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	handler, vars := rt.find(r.Method, path)
+	if handler == nil {
+		handler, vars = absentRoutes().find(r.Method, path)
+	}
 	if handler == nil {
 		WriteError(w, api.Errorf(api.NotFound, "page not found"))
 		return
