@@ -26,7 +26,7 @@ func Ping(info func() swarm.Info) Handler {
 	return func(w http.ResponseWriter, r *http.Request, _ map[string]string) error {
 		h := w.Header()
 		h.Set("Docker-Experimental", "false")
-		h.Set("Builder-Version", "2")
+		h.Set("Builder-Version", "1") // not BuildKit: a client that would build asks /build, and is told
 		h.Set("Swarm", SwarmHeader(info()))
 		h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
 		h.Set("Pragma", "no-cache")

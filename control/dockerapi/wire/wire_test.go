@@ -126,7 +126,7 @@ func TestPing(t *testing.T) {
 		if w.Body.String() != "OK" || head.Body.Len() != 0 || head.Code != 200 {
 			t.Errorf("bodies %q and %q", w.Body, head.Body)
 		}
-		if got := head.Header().Get("Swarm"); got != c.want || w.Header().Get("Swarm") != c.want || w.Header().Get("Builder-Version") != "2" {
+		if got := head.Header().Get("Swarm"); got != c.want || w.Header().Get("Swarm") != c.want || w.Header().Get("Builder-Version") != "1" {
 			t.Errorf("Swarm: %s, want %s", got, c.want)
 		}
 	}
