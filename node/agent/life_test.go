@@ -83,7 +83,7 @@ func TestEnds(t *testing.T) {
 		{"done", swarm.TaskStateComplete, 0, ""},
 		{"broken", swarm.TaskStateFailed, 3, "task: non-zero exit (3)"},
 		{"odd", swarm.TaskStateFailed, 0, ""},
-		{"nowhere:1", swarm.TaskStateRejected, 0, "No such image: nowhere:1"},
+		{"nowhere:1", swarm.TaskStateRejected, 0, "No such image: nowhere:1: access denied, the repository does not exist or needs credentials"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.image, func(t *testing.T) {

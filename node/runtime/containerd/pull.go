@@ -3,17 +3,14 @@ package containerd
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
 	ctrd "github.com/containerd/containerd"
 	"github.com/containerd/containerd/errdefs"
 	"github.com/containerd/containerd/images"
-	"github.com/containerd/containerd/remotes/docker"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -55,7 +52,7 @@ func (r *Runtime) EnsureImage(ctx context.Context, ref, auth string) (runtime.Im
 		return have.public(), nil
 	}
 	r.log.Warn("image is neither here nor to be had", "image", name, "error", err)
-	return runtime.Image{}, runtime.NoSuchImage(runtime.FamiliarRef(ref))
+	return runtime.Image{}, runtime.NotToBeHad(runtime.FamiliarRef(ref), err)
 }
 
 // pullOnce joins a pull of the same image that is under way, as when several
@@ -120,22 +117,6 @@ func (r *Runtime) Pull(ctx context.Context, ref, auth string, progress io.Writer
 		return runtime.Image{}, err
 	}
 	return found.public(), tell.failed()
-}
-
-// pullError says in Docker's words why an image cannot be had.
-func pullError(name string, err error) error {
-	named, parseErr := reference.ParseNormalizedNamed(name)
-	if parseErr != nil {
-		return fmt.Errorf("pull %s: %w", name, err)
-	}
-	switch {
-	case errors.Is(err, docker.ErrInvalidAuthorization), strings.Contains(err.Error(), "insufficient_scope"),
-		strings.Contains(err.Error(), "pull access denied"):
-		return runtime.PullDenied(reference.FamiliarName(named))
-	case errdefs.IsNotFound(err):
-		return runtime.NoSuchManifest(runtime.FamiliarRef(name))
-	}
-	return fmt.Errorf("pull %s: %w", runtime.FamiliarRef(name), err)
 }
 
 // teller writes progress as docker pull reads it: one JSON object a line.

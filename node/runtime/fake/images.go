@@ -86,10 +86,11 @@ func (f *Runtime) EnsureImage(ctx context.Context, ref, auth string) (runtime.Im
 	if _, bad := runtime.NormalizeRef(ref); bad != nil {
 		return runtime.Image{}, bad
 	}
-	if pulled, err := f.Pull(ctx, ref, auth, io.Discard); err == nil {
-		return pulled, nil
+	pulled, err := f.Pull(ctx, ref, auth, io.Discard)
+	if err != nil {
+		return runtime.Image{}, runtime.NotToBeHad(runtime.FamiliarRef(ref), err)
 	}
-	return runtime.Image{}, runtime.NoSuchImage(runtime.FamiliarRef(ref))
+	return pulled, nil
 }
 
 // Images returns every image that is present.
