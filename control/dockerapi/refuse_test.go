@@ -84,6 +84,7 @@ func TestSwarmRefusals(t *testing.T) {
 		{"bad port", "POST", "/swarm/init", `{"ListenAddr":"a:1","DataPathPort":80}`, 400, "Datapath port number is not in valid range (1024-49151) : 80"},
 		{"autolock", "POST", "/swarm/init", `{"ListenAddr":"a:1","AutoLockManagers":true}`, 501, "locking managers (autolock) is not supported by this version"},
 		{"overlapping pools", "POST", "/swarm/init", `{"ListenAddr":"a:1","DefaultAddrPool":["10.0.0.0/8","10.1.0.0/16"]}`, 400, "address pools 10.0.0.0/8 and 10.1.0.0/16 overlap"},
+		{"force-new-cluster", "POST", "/swarm/init", `{"ListenAddr":"a:1","ForceNewCluster":true}`, 501, "--force-new-cluster is not supported by this version: a swarm that has lost its quorum is back when enough of its managers are, with the state directories that they had or that were restored from a backup"},
 		{"unlock outside", "POST", "/swarm/unlock", `{"UnlockKey":"x"}`, 503, textNoSwarm},
 	})
 	if code, body := c.do("POST", "/swarm/init", initBody); code != 200 || body != fmt.Sprintf("%q\n", c.Info().NodeID) {

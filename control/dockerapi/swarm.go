@@ -42,7 +42,7 @@ func (a *API) initSwarm(w http.ResponseWriter, r *http.Request, _ map[string]str
 	if err := checkInit(&req); err != nil {
 		return err
 	}
-	if !inactive(a.cfg.Lifecycle.Info()) && !req.ForceNewCluster {
+	if !inactive(a.cfg.Lifecycle.Info()) {
 		return api.Errorf(api.Unavailable, textPart)
 	}
 	id, err := a.cfg.Lifecycle.Init(r.Context(), req)
@@ -65,6 +65,9 @@ const (
 )
 
 func checkInit(req *swarm.InitRequest) error {
+	if req.ForceNewCluster {
+		return api.Errorf(api.Unimplemented, "--force-new-cluster is not supported by this version: "+textNoQuorum)
+	}
 	if err := checkAddr("ListenAddr", req.ListenAddr); err != nil {
 		return err
 	}
@@ -170,20 +173,8 @@ func (a *API) mayLeave(info swarm.Info) error {
 	if !info.ControlAvailable {
 		return nil
 	}
-	const (
-		head = "You are attempting to leave the swarm on a node that is participating as a manager. "
-		tail = "The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message."
-	)
 	m := countManagers(a.store().View(), info.NodeID)
-	switch {
-	case m.total <= 1:
-		return api.Errorf(api.Unavailable, head+"Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. ")
-	case m.reachable-2 <= m.total-m.reachable:
-		// Unlike a demoted manager, one that just leaves stays a voter.
-		return api.Errorf(api.Unavailable, head+"Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. "+tail,
-			m.reachable-1, m.total)
-	}
-	return api.Errorf(api.Unavailable, head+tail)
+	return LeaveWarning(m.reachable, m.total)
 }
 
 // managers counts the managers of the cluster as one of them would leave.

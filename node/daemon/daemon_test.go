@@ -229,7 +229,7 @@ func TestLeaveWarning(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			err := leaveWarning(members(tt.reachable, tt.silent))
-			if api.KindOf(err) != api.Unavailable || !strings.HasPrefix(err.Error(), tt.want) {
+			if api.KindOf(err) != api.Unavailable || !strings.HasPrefix(err.Error(), tt.want) || !strings.Contains(err.Error(), "`--force`") || strings.Contains(err.Error(), "force-new") {
 				t.Errorf("says %v", err)
 			}
 		})

@@ -3,12 +3,12 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
+	"shoal/control/dockerapi"
 	"shoal/control/raftnode"
 )
 
@@ -64,17 +64,7 @@ func leaveWarning(members []raftnode.Member) error {
 			reachable++
 		}
 	}
-	text := "You are attempting to leave the swarm on a node that is participating as a manager. "
-	switch {
-	case total <= 1:
-		text += "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message. "
-	case reachable-1 < total/2+1:
-		text += fmt.Sprintf("Removing this node leaves %d managers out of %d. Without a Raft quorum your swarm will be inaccessible. "+
-			"The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message.", reachable-1, total)
-	default:
-		text += "Demote it first, or use `--force` to suppress this message."
-	}
-	return api.Errorf(api.Unavailable, "%s", text)
+	return dockerapi.LeaveWarning(reachable, total)
 }
 
 // goodbye tells the others. Whoever does not hear it finds out by itself.
