@@ -36,9 +36,9 @@ const (
 	LabelReadyTimeout = "shoal.ready.timeout"
 )
 
-// policyPrefixes begin labels that must be one of the above: a label that is
+// policyPrefix begins labels that must be one of the above: a label that is
 // misspelt would be without effect, and nobody told.
-var policyPrefixes = []string{"shoal.lb.", "shoal.mesh.", "shoal.publish.", "shoal.ready"}
+const policyPrefix = "shoal."
 
 // Algorithms are the values of LabelAlgorithm, the default first.
 var Algorithms = []string{"rr", "wrr", "lc", "wlc", "sh", "mh"}
@@ -133,7 +133,7 @@ func ParsePolicy(labels map[string]string) (Policy, error) {
 
 // SpeaksOfPolicy says whether ParsePolicy looks at a label.
 func SpeaksOfPolicy(label string) bool {
-	return slices.ContainsFunc(policyPrefixes, func(prefix string) bool { return strings.HasPrefix(label, prefix) })
+	return strings.HasPrefix(label, policyPrefix)
 }
 
 func (p *Policy) read(label, value string) (err error) {

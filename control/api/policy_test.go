@@ -10,7 +10,7 @@ import (
 
 func TestPolicy(t *testing.T) {
 	p, err := ParsePolicy(map[string]string{
-		"tier": "front", LabelAlgorithm: "mh", LabelWeight: "h1=3, h2=1", LabelSticky: "1500ms", LabelPrefer: "local",
+		"tier": "front", "shoals.foo": "1", LabelAlgorithm: "mh", LabelWeight: "h1=3, h2=1", LabelSticky: "1500ms", LabelPrefer: "local",
 		LabelSource: "nat", LabelReady: "started", LabelReadyTimeout: "30s",
 		LabelPublish: "10.0.0.5, eth1", LabelPublish + ".8080": "localhost", LabelPublish + ".53/udp": "[fd00::5]",
 	})
@@ -59,6 +59,7 @@ func TestPolicyRefusals(t *testing.T) {
 		LabelPublish + "ess":      {"eth0": "no such label"},
 		"shoal.lb.algoritm":       {"rr": "no such label"},
 		"shoal.readyness":         {"x": "no such label"},
+		"shoal.foo":               {"1": "no such label"},
 	} {
 		for value, want := range values {
 			p, err := ParsePolicy(map[string]string{label: value})

@@ -2,6 +2,7 @@ package dockerapi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -10,27 +11,49 @@ import (
 	"shoal/control/store"
 )
 
-// checkLabels looks at the labels that mean something to Shoal.
-func checkLabels(s *swarm.ServiceSpec) error {
-	policy, err := api.ParsePolicy(s.Labels)
-	if err != nil {
+// checkLabels looks at the labels that mean something to Shoal: at all of a new
+// service, and at what differs from old in an update. What a service has already
+// may be older than the rules, and is no reason to refuse other changes.
+func checkLabels(spec, old *swarm.ServiceSpec) error {
+	if _, err := api.ParsePolicy(changedLabels(spec, old)); err != nil {
 		return err
 	}
-	strange := policy.PublishLabels(func(number uint32, protocol string) bool {
-		if s.EndpointSpec == nil {
-			return false
-		}
-		for _, p := range s.EndpointSpec.Ports {
-			if p.PublishedPort == number && (protocol == "" || protocol == string(p.Protocol)) {
-				return true
-			}
-		}
-		return false
-	})
+	strange := strangePorts(spec)
+	if old != nil {
+		had := strangePorts(old)
+		strange = slices.DeleteFunc(strange, func(label string) bool { return slices.Contains(had, label) })
+	}
 	if len(strange) > 0 {
 		return api.Errorf(api.Invalid, "label %s: the service does not publish that port", strings.Join(strange, ", "))
 	}
 	return nil
+}
+
+// changedLabels are those of spec that old has not, or with another value.
+func changedLabels(spec, old *swarm.ServiceSpec) map[string]string {
+	if old == nil {
+		return spec.Labels
+	}
+	changed := map[string]string{}
+	for label, value := range spec.Labels {
+		if had, found := old.Labels[label]; !found || had != value {
+			changed[label] = value
+		}
+	}
+	return changed
+}
+
+// strangePorts are the labels of ports that the service does not publish.
+func strangePorts(s *swarm.ServiceSpec) []string {
+	policy, _ := api.ParsePolicy(s.Labels) // what is wrong in itself is another matter
+	return policy.PublishLabels(func(number uint32, protocol string) bool {
+		if s.EndpointSpec == nil {
+			return false
+		}
+		return slices.ContainsFunc(s.EndpointSpec.Ports, func(p swarm.PortConfig) bool {
+			return p.PublishedPort == number && (protocol == "" || protocol == string(p.Protocol))
+		})
+	})
 }
 
 // namedNodes is how many nodes an error names before it counts the rest.

@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,8 @@ func TestLabelRefusals(t *testing.T) {
 	c.refuses([]refusal{
 		row("algorithm", `label shoal.lb.algorithm: unknown algorithm "best": choose one of rr, wrr, lc, wlc, sh, mh`,
 			labelled(map[string]string{api.LabelAlgorithm: "best"})),
+		row("unknown", "label shoal.foo: no such label: there are shoal.lb.algorithm, shoal.lb.weight, shoal.lb.sticky, shoal.lb.prefer, "+
+			"shoal.mesh.source, shoal.publish.addr[.PORT[/PROTOCOL]], shoal.ready, shoal.ready.timeout", labelled(map[string]string{"shoal.foo": "1"})),
 		row("ready", `label shoal.ready: unknown moment "soon": choose accepts or started`, labelled(map[string]string{api.LabelReady: "soon"})),
 		row("bad address", `label shoal.publish.addr: "10.0.0" is neither an address nor the name of an interface`,
 			labelled(map[string]string{api.LabelPublish: "10.0.0"})),
@@ -33,6 +36,44 @@ func TestLabelRefusals(t *testing.T) {
 		{"a node's weight", "POST", "/nodes/h2/update?version=" + version(worker), swarm.NodeSpec{Role: "worker", Availability: "active",
 			Annotations: swarm.Annotations{Labels: map[string]string{api.LabelWeight: "0"}}}, 400, `label shoal.lb.weight: weight "0" is not a number from 1 to 65535`},
 	})
+}
+
+// TestLabelsOfUpdates: an update is refused for what it brings, not for what the
+// service had before there were rules.
+func TestLabelsOfUpdates(t *testing.T) {
+	had := map[string]string{"shoal.old": "1", api.LabelPrefer: "remote", api.LabelPublish + ".81": "eth0"}
+	with := func(changes map[string]string) map[string]string {
+		labels := maps.Clone(had)
+		maps.Copy(labels, changes)
+		maps.DeleteFunc(labels, func(_, value string) bool { return value == "gone" })
+		return labels
+	}
+	for name, row := range map[string]struct {
+		labels map[string]string
+		want   string
+	}{
+		"same":           {with(nil), ""},
+		"another change": {with(map[string]string{"tier": "front", api.LabelAlgorithm: "mh"}), ""},
+		"one less":       {with(map[string]string{"shoal.old": "gone", api.LabelPublish + ".81": "gone"}), ""},
+		"unknown added":  {with(map[string]string{"shoal.foo": "1"}), "label shoal.foo: no such label"},
+		"changed":        {with(map[string]string{"shoal.old": "2"}), "label shoal.old: no such label"},
+		"mended":         {with(map[string]string{api.LabelPrefer: "local"}), ""},
+		"wrong again":    {with(map[string]string{api.LabelPrefer: "far"}), `label shoal.lb.prefer: unknown preference "far"`},
+		"another port":   {with(map[string]string{api.LabelPublish + ".82": "eth0"}), "label shoal.publish.addr.82: the service does not publish that port"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newManager(t)
+			id := c.create(spec("web"))
+			s := c.store.View().Service(id).Copy()
+			s.Spec.Labels = had
+			c.commit(api.Update(s))
+			before := c.store.View().ServiceByName("web")
+			code, body := c.do("POST", "/services/web/update?version="+version(before), spec("web", labelled(row.labels)))
+			if row.want == "" && code != 200 || row.want != "" && (code != 400 || !strings.Contains(body, strings.ReplaceAll(row.want, `"`, `\"`))) {
+				t.Errorf("%d %s, want %q", code, body, row.want)
+			}
+		})
+	}
 }
 
 // TestAlgorithmThatNodesCannotDo: what some node could not carry out is refused,

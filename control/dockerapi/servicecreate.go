@@ -87,6 +87,9 @@ func checkNewSpec(v *store.View, spec *swarm.ServiceSpec, self string) error {
 	if s := v.Service(self); s != nil {
 		old = &s.Spec
 	}
+	if err := checkLabels(spec, old); err != nil {
+		return err
+	}
 	if err := checkBalancers(v, spec, old); err != nil {
 		return err
 	}

@@ -49,9 +49,6 @@ func validateSpec(s *swarm.ServiceSpec) error {
 	if err := checkUpdateConfig(s.RollbackConfig, "rollback"); err != nil {
 		return err
 	}
-	if err := checkLabels(s); err != nil {
-		return err
-	}
 	return checkEndpoint(s.EndpointSpec)
 }
 
