@@ -1,7 +1,9 @@
 package dockerapi
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -56,9 +58,6 @@ func strangePorts(s *swarm.ServiceSpec) []string {
 	})
 }
 
-// namedNodes is how many nodes an error names before it counts the rest.
-const namedNodes = 3
-
 // checkBalancers refuses an algorithm that some node could not balance by. Every
 // node is asked, wherever the tasks run: each is an entry of the routing mesh, and
 // may be the home of a client. A node that is down is not, for it may never come
@@ -68,22 +67,50 @@ func checkBalancers(v *store.View, spec, old *swarm.ServiceSpec) error {
 	if old != nil && algorithmOf(old) == algorithm {
 		return nil
 	}
-	var unable []string
+	unable := map[string][]string{} // nodes by reason
 	for _, n := range v.Nodes() {
 		can, why := n.Capabilities.Balances(algorithm)
 		if can || n.Status.State == swarm.NodeStateDown {
 			continue
 		}
-		unable = append(unable, fmt.Sprintf("%s (kernel %s): %s", n.Description.Hostname, n.Capabilities.Kernel, why))
+		reason := fmt.Sprintf(" (kernel %s): %s", n.Capabilities.Kernel, why)
+		unable[reason] = append(unable[reason], n.Description.Hostname)
 	}
 	if len(unable) == 0 {
 		return nil
 	}
-	more := ""
-	if n := len(unable) - namedNodes; n > 0 {
-		unable, more = unable[:namedNodes], fmt.Sprintf("; and %d more", n)
+	return api.Errorf(api.Invalid, "label %s: not every node can balance by %q: %s", api.LabelAlgorithm, algorithm, inGroups(unable))
+}
+
+// How much an error names before it counts the rest.
+const (
+	namedNodes   = 3 // for one reason
+	namedReasons = 3
+)
+
+// inGroups names the nodes of each reason, the most frequent reason first.
+func inGroups(nodes map[string][]string) string {
+	reasons := slices.SortedFunc(maps.Keys(nodes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(nodes[b]), len(nodes[a])), cmp.Compare(a, b))
+	})
+	var parts []string
+	rest := 0
+	for i, reason := range reasons {
+		names := slices.Sorted(slices.Values(nodes[reason]))
+		if i >= namedReasons {
+			rest += len(names)
+			continue
+		}
+		more := ""
+		if n := len(names) - namedNodes; n > 0 {
+			names, more = names[:namedNodes], fmt.Sprintf(" and %d more", n)
+		}
+		parts = append(parts, strings.Join(names, ", ")+more+reason)
 	}
-	return api.Errorf(api.Invalid, "label %s: not every node can balance by %q: %s%s", api.LabelAlgorithm, algorithm, strings.Join(unable, "; "), more)
+	if rest > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more for other reasons", rest))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func algorithmOf(spec *swarm.ServiceSpec) string {

@@ -96,10 +96,8 @@ func TestAlgorithmThatNodesCannotDo(t *testing.T) {
 		unable(name, swarm.NodeStateReady)
 	}
 	code, body := c.do("POST", "/services/create", spec("new", lc))
-	for _, want := range []string{`not every node can balance by \"lc\"`, "(kernel 6.1): nft does not count", "; and 1 more"} {
-		if code != 400 || !strings.Contains(body, want) {
-			t.Errorf("created: %d %s, want %q", code, body, want)
-		}
+	if want := `not every node can balance by \"lc\": h2, h3, h4 and 1 more (kernel 6.1): nft does not count"`; code != 400 || !strings.Contains(body, want) {
+		t.Errorf("created: %d %s, want %q", code, body, want)
 	}
 	c.create(spec("weighted", labelled(map[string]string{api.LabelAlgorithm: "wrr"})))
 	s := c.store.View().Service(old)
@@ -109,5 +107,20 @@ func TestAlgorithmThatNodesCannotDo(t *testing.T) {
 	w := c.store.View().ServiceByName("weighted")
 	if code, body := c.do("POST", "/services/weighted/update?version="+version(w), spec("weighted", lc)); code != 400 {
 		t.Errorf("an update to it: %d %s", code, body)
+	}
+}
+
+// TestGroupsOfNodes: each reason is said once, and the whole has a bound.
+func TestGroupsOfNodes(t *testing.T) {
+	for want, nodes := range map[string]map[string][]string{
+		"h1: no":                 {": no": {"h1"}},
+		"h1, h2, h3: no":         {": no": {"h3", "h1", "h2"}},
+		"h2, h3: no; h1: never":  {": no": {"h3", "h2"}, ": never": {"h1"}},
+		"a, b, c and 2 more: no": {": no": {"e", "d", "c", "b", "a"}},
+		"f, g: 0; a: 1; b: 2; and 3 more for other reasons": {": 1": {"a"}, ": 2": {"b"}, ": 3": {"c"}, ": 4": {"d"}, ": 5": {"e"}, ": 0": {"f", "g"}},
+	} {
+		if got := inGroups(nodes); got != want {
+			t.Errorf("says %q, want %q", got, want)
+		}
 	}
 }
