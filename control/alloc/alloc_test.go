@@ -428,6 +428,57 @@ func TestValidateNetwork(t *testing.T) {
 	}
 }
 
+// TestValidateNetworkAsksThePools: a network that there would be no subnet for is
+// refused, with those counted that wait, and without those that are removed.
+func TestValidateNetworkAsksThePools(t *testing.T) {
+	const full4 = "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: " +
+		"name one with --subnet, or give the swarm a larger --default-addr-pool when it is made"
+	full6 := strings.Replace(full4, "IPv4", "IPv6", 1)
+	given := func(w *world, names ...string) {
+		for _, name := range names {
+			w.network(name)
+			w.plan()
+		}
+	}
+	for name, row := range map[string]struct {
+		before func(w *world)
+		change func(n *api.Network)
+		want   string
+	}{
+		"one left":      {func(w *world) { given(w, "a") }, nil, ""},
+		"none left":     {func(w *world) { given(w, "a", "b") }, nil, full4},
+		"all wait":      {func(w *world) { w.network("a"); w.network("b") }, nil, full4},
+		"one waits":     {func(w *world) { w.network("a") }, nil, ""},
+		"more wait":     {func(w *world) { given(w, "a", "b"); w.network("c") }, nil, full4},
+		"named by hand": {func(w *world) { w.network("a", config("10.9.0.0/23")) }, nil, full4},
+		"named outside": {func(w *world) { w.network("a", config("10.8.0.0/16")) }, nil, ""},
+		"removed":       {func(w *world) { given(w, "a", "b"); w.removeNetwork("a") }, nil, ""},
+		"names its own": {func(w *world) { given(w, "a", "b") }, func(n *api.Network) {
+			n.Spec.IPAMOptions = &swarm.IPAMOptions{Configs: []swarm.IPAMConfig{config("10.7.0.0/24")}}
+		}, ""},
+		"IPv6 too":          {func(w *world) { given(w, "a") }, func(n *api.Network) { n.Spec.IPv6Enabled = true }, ""},
+		"IPv6 alone":        {func(w *world) { given(w, "a", "b") }, func(n *api.Network) { n.NoIPv4, n.Spec.IPv6Enabled = true, true }, ""},
+		"IPv6 pool is full": {func(w *world) { w.network("a", config("fd00:9::/64")) }, func(n *api.Network) { n.Spec.IPv6Enabled = true }, full6},
+		"of this node":      {func(w *world) { given(w, "a", "b") }, func(n *api.Network) { n.Spec.Scope = "local" }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.cluster.DefaultAddrPool = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/23"), netip.MustParsePrefix("fd00:9::/64")}
+			w.a.SetCluster(w.cluster)
+			row.before(w)
+			n := &api.Network{}
+			n.ID, n.Spec.Name = "new", "new"
+			if row.change != nil {
+				row.change(n)
+			}
+			err := ValidateNetwork(w, n)
+			if row.want == "" && err != nil || row.want != "" && (err == nil || err.Error() != row.want || api.KindOf(err) != api.Invalid) {
+				t.Errorf("%v, want %q", err, row.want)
+			}
+		})
+	}
+}
+
 // TestWhatIsRetiredWaits: a removed network's subnet and identifier go to nobody
 // who leaves the choice open, one that names the subnet lives beside the removed
 // one, and one that names the identifier waits.

@@ -11,13 +11,16 @@ import (
 
 // NetworkView is what ValidateNetwork reads.
 type NetworkView interface {
+	Cluster() *api.Cluster
+	Nodes() []*api.Node
 	Networks() []*api.Network
 }
 
 // ValidateNetwork says, before a network is created, whether the subnets,
-// ranges, gateways and identifier that its spec names can be given to it. Its
-// errors have the kind Invalid, Forbidden for an overlap, or Conflict for an
-// identifier that another network has, and Docker's words where it has any.
+// ranges, gateways and identifier that its spec names can be given to it, and
+// whether the cluster's pools have a subnet where it names none. Its errors have
+// the kind Invalid, Forbidden for an overlap, or Conflict for an identifier that
+// another network has, and Docker's words where it has any.
 func ValidateNetwork(v NetworkView, n *api.Network) error {
 	if !managed(n) {
 		return nil
@@ -25,6 +28,14 @@ func ValidateNetwork(v NetworkView, n *api.Network) error {
 	if err := checkVNI(v, n); err != nil {
 		return err
 	}
+	if err := checkWishes(v, n); err != nil {
+		return err
+	}
+	return checkPools(v, n)
+}
+
+// checkWishes refuses subnets and reserved addresses that cannot be had.
+func checkWishes(v NetworkView, n *api.Network) error {
 	if n.Spec.IPAMOptions == nil {
 		return nil
 	}
@@ -43,6 +54,25 @@ func ValidateNetwork(v NetworkView, n *api.Network) error {
 	}
 	return checkOverlap(n, taken)
 }
+
+// checkPools refuses a network that no subnet of the cluster's pools would be
+// left for, once the networks before it have theirs. What removed networks hold
+// counts as free, for it will be.
+func checkPools(v NetworkView, n *api.Network) error {
+	a := Load(networksAlone{v})
+	a.planNetworks()
+	if _, err := a.configs(n); err != nil {
+		return api.Errorf(api.Invalid, "%w: name one with --subnet, or give the swarm a larger --default-addr-pool when it is made", err)
+	}
+	return nil
+}
+
+// networksAlone is a cluster without anything that is on its networks, or was.
+type networksAlone struct{ NetworkView }
+
+func (networksAlone) Services() []*api.Service { return nil }
+func (networksAlone) Tasks() []*api.Task       { return nil }
+func (networksAlone) Retired() []*api.Retired  { return nil }
 
 // checkVNI refuses an identifier that is none, or is another network's. One of a
 // network that was removed is waited for.

@@ -106,3 +106,22 @@ func TestNetworkInUse(t *testing.T) {
 		t.Errorf("tasks %+v", tasks)
 	}
 }
+
+// TestNetworkThatThePoolHasNoSubnetFor: it is refused at once, with the ways out.
+func TestNetworkThatThePoolHasNoSubnetFor(t *testing.T) {
+	c := newManager(t)
+	small := c.store.View().Cluster().Copy()
+	small.DefaultAddrPool = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/23")}
+	c.commit(api.UpdateAnyway(small))
+	c.createNetwork("app") // the other subnet is the ingress network's
+	row := func(name, body string, code int, text string) refusal {
+		return refusal{name, "POST", "/networks/create", body, code, text}
+	}
+	c.refuses([]refusal{
+		row("no subnet", `{"Name":"more","Driver":"overlay"}`, 400, "could not find an available, non-overlapping IPv4 address pool among the defaults "+
+			"to assign to the network: name one with --subnet, or give the swarm a larger --default-addr-pool when it is made"),
+	})
+	if code, text := c.do("POST", "/networks/create", `{"Name":"more","Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.8.0.0/24"}]}}`); code != 201 {
+		t.Errorf("with a subnet of its own: %d %s", code, text)
+	}
+}
