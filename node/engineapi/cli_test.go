@@ -69,6 +69,7 @@ func TestDockerCLIOfAbsentRoutes(t *testing.T) {
 		"plugin inspect p":                         "docker plugin inspect is not supported by this version",
 		"plugin rm p":                              "docker plugin rm is not supported by this version",
 		"plugin install --grant-all-permissions p": "docker plugin install is not supported by this version",
+		"pull nope:1":                              "pull access denied for nope, repository does not exist or may require 'docker login'",
 		"inspect nothing":                          "No such object: nothing",
 	} {
 		out, err := h.docker(strings.Fields(command)...)

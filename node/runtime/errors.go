@@ -44,9 +44,10 @@ func NoPlatform(ref, platform string) error {
 	return pullError(api.NotFound, errdefs.ErrNotFound, why, "pull %s: %s", ref, why)
 }
 
-// PullFailed is the error for a registry that does not do what it should.
-func PullFailed(ref, why string) error {
-	return pullError(api.Internal, errdefs.ErrUnknown, why, "pull %s: %s", ref, why)
+// PullFailed is the error for a pull that came to nothing in any other way. It
+// wraps its cause, and says why in its place.
+func PullFailed(ref, why string, cause error) error {
+	return &pull{&classified{text: fmt.Sprintf("pull %s: %s", ref, why), chain: []error{cause}}, why}
 }
 
 // Exists is the error for a container id that is taken.

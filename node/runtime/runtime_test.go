@@ -22,9 +22,9 @@ func TestErrorsHaveTwoClasses(t *testing.T) {
 		"container x is not running":                      {NotRunning("x"), errdefs.ErrFailedPrecondition, api.Conflict},
 		"No such image: nope:1: manifest unknown":         {NotToBeHad("nope:1", NoSuchManifest("nope:1")), errdefs.ErrNotFound, api.NotFound},
 		"No such image: nope:1: odd and long":             {NotToBeHad("nope:1", fmt.Errorf("odd\nand long")), errdefs.ErrNotFound, api.NotFound},
-		"No such image: nope:1: slow":                     {NotToBeHad("nope:1", fmt.Errorf("at last: %w", PullFailed("nope:1", "slow"))), errdefs.ErrNotFound, api.NotFound},
+		"No such image: nope:1: slow":                     {NotToBeHad("nope:1", fmt.Errorf("at last: %w", PullFailed("nope:1", "slow", errdefs.ErrUnavailable))), errdefs.ErrNotFound, api.NotFound},
 		"pull nope:1: no matching manifest for linux/arm": {NoPlatform("nope:1", "linux/arm"), errdefs.ErrNotFound, api.NotFound},
-		"pull nope:1: slow":                               {PullFailed("nope:1", "slow"), errdefs.ErrUnknown, api.Internal},
+		"pull nope:1: slow":                               {PullFailed("nope:1", "slow", errdefs.ErrUnavailable), errdefs.ErrUnavailable, api.Internal},
 		"bad thing":                                       {Invalid("bad %s", "thing"), errdefs.ErrInvalidArgument, api.Invalid},
 	} {
 		wrapped := fmt.Errorf("wrapped: %w", test.err)

@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,10 +34,7 @@ func pullError(name string, err error) error {
 	case errdefs.IsNotFound(err):
 		return runtime.NoSuchManifest(ref)
 	}
-	if why := registryFault(reference.Domain(named), err); why != "" {
-		return runtime.PullFailed(ref, why)
-	}
-	return fmt.Errorf("pull %s: %w", ref, err)
+	return runtime.PullFailed(ref, cmp.Or(registryFault(reference.Domain(named), err), text), err)
 }
 
 // forbidden reports whether a registry has turned the credentials down.

@@ -1,11 +1,15 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/containerd/containerd/errdefs"
@@ -44,17 +48,9 @@ func TestPullErrors(t *testing.T) {
 		"no login":  {fmt.Errorf("x: %w", docker.ErrInvalidAuthorization), denied, deniedShort},
 		"no tag":    {fmt.Errorf("reg.test/x:1: %w", errdefs.ErrNotFound), "manifest for reg.test/x:1 not found: manifest unknown: manifest unknown", "manifest unknown"},
 		"platform":  {fmt.Errorf("no match for platform in manifest sha256:12: %w", errdefs.ErrNotFound), "", "no matching manifest for " + platforms.DefaultString()},
-		"disk":      {errors.New("no space left on device"), "", ""},
+		"disk":      {errors.New("no space left on device"), "", "no space left on device"},
 	} {
-		long := c.long
-		if long == "" {
-			if c.short == "" {
-				c.short = "pull reg.test/x:1: " + c.err.Error()
-				long = c.short
-			} else {
-				long = "pull reg.test/x:1: " + c.short
-			}
-		}
+		long := cmp.Or(c.long, "pull reg.test/x:1: "+c.short)
 		err := pullError("reg.test/x:1", c.err)
 		if err.Error() != long {
 			t.Errorf("%s: %q, want %q", name, err, long)
@@ -65,5 +61,44 @@ func TestPullErrors(t *testing.T) {
 	}
 	if err := pullError("reg.test/x:1", asked(context.Canceled)); !errors.Is(err, context.Canceled) {
 		t.Errorf("broken off: %v", err)
+	}
+}
+
+// The errors that containerd's resolver makes of a registry's answers lead to the
+// same words.
+func TestPullErrorsOfResolver(t *testing.T) {
+	code := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if code == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+		}
+		w.WriteHeader(code)
+	}))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	g := newRegistries(nil)
+	defer g.client.CloseIdleConnections()
+	reason := func(ref string) string {
+		resolver, err := g.resolver("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = resolver.Resolve(t.Context(), ref)
+		return runtime.NotToBeHad("x", pullError(ref, err)).Error()
+	}
+	for status, want := range map[int]string{
+		http.StatusUnauthorized:       "access denied, the repository does not exist or needs credentials",
+		http.StatusForbidden:          "access denied, the repository does not exist or needs credentials",
+		http.StatusNotFound:           "manifest unknown",
+		http.StatusTooManyRequests:    "registry " + host + " answers 429 Too Many Requests",
+		http.StatusServiceUnavailable: "registry " + host + " answers 503 Service Unavailable",
+	} {
+		code = status
+		if got := reason(host + "/x:1"); got != "No such image: x: "+want {
+			t.Errorf("%d: %q, want %q", status, got, want)
+		}
+	}
+	if got, want := reason("127.0.0.1:1/x:1"), "No such image: x: registry 127.0.0.1:1 cannot be reached: dial tcp 127.0.0.1:1: "; !strings.HasPrefix(got, want) {
+		t.Errorf("nobody there: %q, want %q", got, want)
 	}
 }
