@@ -6,7 +6,7 @@ import "shoal/control/api"
 const (
 	textNoQuorum = "a swarm that has lost its quorum is back when enough of its managers are, " +
 		"with the state directories that they had or that were restored from a backup"
-	textForce = "or use `--force` to leave all the same: the node's containers stop, and its copy of the swarm's state is erased."
+	textForce = "or use `--force` to leave all the same: the node's containers are removed, and so is its copy of the swarm's state."
 )
 
 // LeaveWarning is what a manager is told that would leave without force, one of
