@@ -191,10 +191,26 @@ func rules(s lb.Service, slots int) []netfilter.Rule {
 	if s.Sticky > 0 {
 		return stickyRules(s, slots)
 	}
-	return []netfilter.Rule{{Comment: describe(s), Exprs: netfilter.Join(
-		netfilter.SetConnMark(markOf(s)), number(netfilter.FamilyOf(s.Addr), s.Algorithm, slots),
+	return []netfilter.Rule{
+		{Comment: describe(s), Exprs: sends(s, s.Algorithm, slots)},
+		{Comment: onceMore, Exprs: sends(s, lb.RoundRobin, slots)},
+	}
+}
+
+// onceMore is the comment of the rule for packets that arrive in the moment of a
+// change: they run through the chain as it was and may meet the map as it is, without
+// the slot they picked, or one of whose elements the kernel takes the old away before
+// it shows the new. The rule counts by itself, from the first slot, which there is
+// before and after.
+const onceMore = "once more, for who meets a change"
+
+// sends picks a server by the algorithm and sends the flow there. Where the map has
+// none the rule does nothing.
+func sends(s lb.Service, a lb.Algorithm, slots int) []expr.Any {
+	return netfilter.Join(
+		netfilter.SetConnMark(markOf(s)), number(netfilter.FamilyOf(s.Addr), a, slots),
 		[]expr.Any{&expr.Lookup{SourceRegister: netfilter.Reg1, DestRegister: netfilter.Reg1, IsDestRegSet: true, SetName: objectName(s.Front)}},
-		translates(s))}}
+		translates(s))
 }
 
 // markOf is what the marks of the service's flows say.

@@ -84,6 +84,7 @@ func stickyElements(s lb.Service) (slots, servers []nftables.SetElement) {
 //	otherwise what is known of it is wrong
 //	whoever comes gets a server, and is known from now on
 //	whoever cannot be remembered goes to the server that was picked
+//	whoever meets a change goes to the next server that there is
 func stickyRules(s lb.Service, slots int) []netfilter.Rule {
 	kept, picks, server := stickySets(s.Front)
 	f := netfilter.FamilyOf(s.Addr)
@@ -107,6 +108,7 @@ func stickyRules(s lb.Service, slots int) []netfilter.Rule {
 		{Comment: "its server takes nothing new", Exprs: forget},
 		{Comment: "whoever comes", Exprs: netfilter.Join(number(f, s.Algorithm, slots), []expr.Any{lookup(picks), setMark}, remember, send)},
 		{Comment: "whoever cannot be remembered", Exprs: send},
+		{Comment: onceMore, Exprs: netfilter.Join(number(f, lb.RoundRobin, slots), []expr.Any{lookup(picks), setMark}, send)},
 	}
 }
 

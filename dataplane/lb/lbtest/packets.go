@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +31,7 @@ func (s *suite) packets(t *testing.T) {
 				"weights and source hashing":                weighs,
 				"clients are kept at their backend":         sticks,
 				"source ports are used again":               portsAgain,
+				"clients that meet a change":                meetsChanges,
 			}
 			for name, test := range tests {
 				t.Run(name, func(t *testing.T) { test(s.scene(t, six)) })
@@ -390,6 +393,35 @@ func weighs(c *scene) {
 			if len(got) != 1 {
 				c.t.Errorf("one client, hashed by %s, met %v", a, got)
 			}
+		}
+	}
+}
+
+// meetsChanges: whoever connects in the moment in which backends come or go reaches
+// one of those that stay.
+func meetsChanges(c *scene) {
+	const changes = 200
+	few, all := c.any(c.servers[:2]...), c.any(c.servers...)
+	c.apply(all)
+	var over atomic.Bool
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer over.Store(true)
+	for range 2 {
+		clients.Go(func() {
+			for made := 0; !over.Load(); made++ {
+				if err := connectError(c.client, c.at(80)); err != nil {
+					c.t.Errorf("after %d connections: %v", made, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range changes {
+		if i%2 == 0 {
+			c.apply(few)
+		} else {
+			c.apply(all)
 		}
 	}
 }
