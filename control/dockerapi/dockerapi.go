@@ -121,7 +121,11 @@ func (a *API) propose(ctx context.Context, build func(*store.View) ([]api.Op, er
 	if err != nil {
 		return err
 	}
-	return a.cfg.Proposer.Propose(ctx, ops)
+	err = a.cfg.Proposer.Propose(ctx, ops)
+	if api.KindOf(err) == api.Conflict && predefines(ops) {
+		return errOldWrite() // another manager made the same network known meanwhile
+	}
+	return err
 }
 
 func errOldWrite() error { return api.Errorf(api.OutOfSequence, textOldWrite) }

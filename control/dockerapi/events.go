@@ -102,6 +102,9 @@ func eventOf(c store.Change, now func() time.Time) (m events.Message, ok bool) {
 		old, _ := c.Old.(*api.Node)
 		m.Actor.Attributes = nodeAttributes(old, o)
 	case *api.Network:
+		if o.Predefined { // it was there before the managers knew
+			return m, false
+		}
 		m.Type = events.NetworkEventType
 		m.Actor.Attributes = attributes{"name": o.Spec.Name}
 	default:

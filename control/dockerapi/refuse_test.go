@@ -152,7 +152,8 @@ func TestServiceRefusals(t *testing.T) {
 		row("publish mode", 400, `invalid publish mode of port 80: "some"`, publish(port(0, "some"))),
 		row("port above 65535", 400, "EndpointSpec: invalid port: target 80, published 65536", publish(port(65536, ""))),
 		row("target above 65535", 400, "EndpointSpec: invalid port: target 65536, published 0", publish(swarm.PortConfig{TargetPort: 65536, PublishMode: "host"})),
-		row("network of the host", 500, "network host not found", attach("app", "host")),
+		row("network bridge", 501, "services on the network bridge are not supported by this version: "+
+			"leave out --network bridge, a service without networks has its tasks on a bridge of their node, with a way to the outside", attach("bridge")),
 		row("unknown network", 500, "network nope not found", attach("nope")),
 		row("ingress network", 400, `Service cannot be explicitly attached to the ingress network "ingress"`, attach("ingress")),
 		row("constraint", 500, "constraint expected one operator from ==, !=", task(func(t *swarm.TaskSpec) { t.Placement = &swarm.Placement{Constraints: []string{"node.role=manager"}} })),

@@ -52,7 +52,7 @@ func (a *API) createService(w http.ResponseWriter, r *http.Request, _ map[string
 		if v.ServiceByName(s.Spec.Name) != nil {
 			return nil, api.Errorf(api.Conflict, "name conflicts with an existing object: service %s already exists", s.Spec.Name)
 		}
-		return []api.Op{api.Create(s)}, nil
+		return append(predefine(v, &s.Spec), api.Create(s)), nil
 	})
 	if err != nil {
 		return err
@@ -83,6 +83,9 @@ func checkNewSpec(v *store.View, spec *swarm.ServiceSpec, self string) error {
 	if err := checkAttachments(v, spec); err != nil {
 		return err
 	}
+	if err := checkNodeNetwork(v, spec); err != nil {
+		return err
+	}
 	var old *swarm.ServiceSpec
 	if s := v.Service(self); s != nil {
 		old = &s.Spec
@@ -99,14 +102,10 @@ func checkNewSpec(v *store.View, spec *swarm.ServiceSpec, self string) error {
 	return checkIngress(v, spec)
 }
 
-// resolveNetworks replaces the names of networks by their ids. That an unknown
-// network is answered with 500 is Docker's doing, and tools look for it.
+// resolveNetworks replaces the names of networks by their ids.
 func resolveNetworks(v *store.View, spec *swarm.ServiceSpec) error {
 	for i, n := range spec.TaskTemplate.Networks {
-		network, err := findNetwork(v, n.Target)
-		if api.KindOf(err) == api.NotFound {
-			return api.Errorf(api.Internal, "network %s not found", n.Target)
-		}
+		network, err := networkOf(v, n.Target)
 		if err != nil {
 			return err
 		}
@@ -118,9 +117,9 @@ func resolveNetworks(v *store.View, spec *swarm.ServiceSpec) error {
 func checkAttachments(v *store.View, spec *swarm.ServiceSpec) error {
 	seen := map[string]bool{}
 	for _, n := range spec.TaskTemplate.Networks {
-		network := v.Network(n.Target)
-		if network == nil {
-			continue
+		network, err := networkOf(v, n.Target)
+		if err != nil {
+			return err
 		}
 		if network.Spec.Ingress {
 			return api.Errorf(api.Invalid, "Service cannot be explicitly attached to the ingress network %q", network.Spec.Name)

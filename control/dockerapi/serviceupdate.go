@@ -39,7 +39,7 @@ func (a *API) updateService(w http.ResponseWriter, r *http.Request, vars map[str
 		if err != nil {
 			return nil, err
 		}
-		return []api.Op{api.Update(s)}, nil
+		return append(predefine(v, &s.Spec), api.Update(s)), nil
 	})
 	if err != nil {
 		return err

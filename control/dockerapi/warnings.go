@@ -22,6 +22,7 @@ func warnings(r *http.Request, spec swarm.ServiceSpec) []string {
 	for _, n := range spec.TaskTemplate.Networks {
 		warn(len(n.DriverOpts) > 0, "driver options of an attachment have no effect: interfaces are eth0, eth1 and so on, in the order of the networks")
 	}
+	out = append(out, nodeNetworkWarnings(&spec)...)
 	c := spec.TaskTemplate.ContainerSpec
 	if c == nil {
 		return out

@@ -90,7 +90,7 @@ func (l localNetworks) List() []network.Inspect {
 	out := l.assigned()
 	for _, n := range [][2]string{{"bridge", "bridge"}, {"host", "host"}, {"none", "null"}} {
 		out = append(out, network.Inspect{Network: network.Network{
-			Name: n[0], ID: "shoal" + n[0], Scope: "local", Driver: n[1], EnableIPv4: true,
+			Name: n[0], ID: api.NodeNetworkID(n[0]), Scope: "local", Driver: n[1], EnableIPv4: true,
 			IPAM:    network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
 			Options: map[string]string{}, Labels: map[string]string{},
 		}})
