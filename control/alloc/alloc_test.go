@@ -260,6 +260,33 @@ func TestServiceEndpoints(t *testing.T) {
 	}
 }
 
+// TestNetworksOfTheNodes gives no virtual IP, no subnet and no address there.
+func TestNetworksOfTheNodes(t *testing.T) {
+	w := newWorld()
+	w.network("ingress")
+	w.plan()
+	for _, name := range []string{api.NetworkHost, api.NetworkNone} {
+		w.put(api.NodeNetwork(name))
+		w.service(name, []swarm.PortConfig{{TargetPort: 80, PublishedPort: 80, PublishMode: swarm.PortConfigPublishModeHost}}, api.NodeNetworkID(name))
+		id := w.task(name)
+		w.plan()
+		if e := w.services[name].Endpoint; len(e.VirtualIPs) != 0 || len(e.Ports) != 1 || e.Spec.Mode != swarm.ResolutionModeVIP {
+			t.Errorf("%s: endpoint %+v", name, e)
+		}
+		task := w.tasks[id]
+		if task.Status.State != swarm.TaskStatePending || task.OnHost() != (name == api.NetworkHost) || task.OnNone() != (name == api.NetworkNone) ||
+			len(task.NetworksAttachments) != 1 || len(task.NetworksAttachments[0].Addresses) != 0 {
+			t.Errorf("%s: task %+v", name, task)
+		}
+		if n := w.networks[api.NodeNetworkID(name)]; n.VNI != 0 || n.IPAMOptions != nil {
+			t.Errorf("%s: network %+v", name, n)
+		}
+	}
+	if w.plan() != 0 || len(w.a.Trouble()) != 0 {
+		t.Errorf("trouble %v", w.a.Trouble())
+	}
+}
+
 func TestTaskAddresses(t *testing.T) {
 	w := newWorld()
 	w.network("app")

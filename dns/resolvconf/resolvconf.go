@@ -123,3 +123,18 @@ func (c Config) File(server netip.Addr) string {
 	b.WriteString("options " + strings.Join(options, " ") + "\n")
 	return b.String()
 }
+
+// Direct is the resolv.conf of a task that asks the servers of c itself.
+func (c Config) Direct() string {
+	var b strings.Builder
+	for _, a := range c.Servers {
+		b.WriteString("nameserver " + a.String() + "\n")
+	}
+	if len(c.Search) > 0 {
+		b.WriteString("search " + strings.Join(c.Search, " ") + "\n")
+	}
+	if len(c.Options) > 0 {
+		b.WriteString("options " + strings.Join(c.Options, " ") + "\n")
+	}
+	return b.String()
+}

@@ -72,14 +72,15 @@ func (w *worker) accepts(ctx context.Context, t *api.Task, ports []uint16, all b
 
 // listenPorts are the TCP ports a task is expected to listen on: all those that it
 // publishes, or else one of those that its image exposes, which may name more than
-// its program opens.
+// its program opens. In the node's own network only what the service itself names
+// counts: a port of the image may be another program's there, or nobody's.
 func (w *worker) listenPorts(t *api.Task) (ports []uint16, all bool) {
 	for _, p := range t.Ports {
 		if p.Protocol == "tcp" && p.TargetPort != 0 {
 			ports = append(ports, uint16(p.TargetPort))
 		}
 	}
-	if len(t.Ports) == 0 {
+	if len(t.Ports) == 0 && !t.OnHost() {
 		return w.local.Exposed, false
 	}
 	return ports, true

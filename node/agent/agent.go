@@ -29,14 +29,16 @@ type Network interface {
 	// Adopt says that a task of an earlier run is still there, as it was wired.
 	Adopt(task *api.Task) error
 	// Attach makes the task's namespace and wires it; when it returns, names
-	// and balancers work inside. It returns the namespace's path.
+	// and balancers work inside. It returns the namespace's path, "" for a task in
+	// the node's own network, which has none and needs nothing.
 	Attach(ctx context.Context, task *api.Task) (namespace string, err error)
 	// SetLive says whether the task takes what is sent to it (host-mode ports).
 	SetLive(taskID string, live bool)
 	// Detach takes the namespace away.
 	Detach(ctx context.Context, taskID string) error
-	// Accepts says whether something in the task's namespace accepts TCP
-	// connections on all of the ports; no ports means yes.
+	// Accepts says whether something in the task's namespace, or on the node for a
+	// task in the node's own network, accepts TCP connections on all of the ports; no
+	// ports means yes.
 	Accepts(ctx context.Context, task *api.Task, ports []uint16) bool
 	// Unheard counts the clients that have connected to the task and of whom its
 	// program has read nothing yet.
@@ -58,7 +60,7 @@ type Endpoints interface {
 	Settled(ctx context.Context) (missing []string)
 }
 
-// Config of an Agent; all fields are needed but Addresses, Standalone and Scale.
+// Config of an Agent; all fields are needed but Addresses, Standalone, MachineHosts and Scale.
 type Config struct {
 	NodeID, Hostname string
 	// VTEP is the address other nodes reach this node's endpoints at.
@@ -82,6 +84,9 @@ type Config struct {
 	Logger  *slog.Logger
 	// ResolvConf is what tasks get as /etc/resolv.conf.
 	ResolvConf func(t *api.Task) string
+	// MachineHosts is the machine's own /etc/hosts, which tasks in the node's own
+	// network get; none when nil.
+	MachineHosts func() string
 	// NameTTL is how long whoever asked for a name may use a task's own address.
 	NameTTL time.Duration
 	// Scale stretches how long other nodes may take to confirm, as it does the pace

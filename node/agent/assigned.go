@@ -73,7 +73,8 @@ func (a *Agent) addressed(t *api.Task) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.assigned.Services[t.ServiceID]
-	return s != nil && len(t.NetworksAttachments) > 0 && s.Spec.EndpointSpec != nil && s.Spec.EndpointSpec.Mode == swarm.ResolutionModeDNSRR
+	attached := slices.ContainsFunc(t.NetworksAttachments, func(at swarm.NetworkAttachment) bool { return len(at.Addresses) > 0 })
+	return s != nil && attached && s.Spec.EndpointSpec != nil && s.Spec.EndpointSpec.Mode == swarm.ResolutionModeDNSRR
 }
 
 func (s *Assigned) clone() Assigned {

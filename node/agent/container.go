@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -28,10 +29,7 @@ var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 func (w *worker) container(t *api.Task, image runtime.Image, namespace string) (runtime.Container, error) {
 	c := t.Spec.ContainerSpec
 	x := expander{w: w, t: t}
-	hostname := x.expand(c.Hostname)
-	if hostname == "" {
-		hostname = w.containerID()[:12]
-	}
+	hostname := cmp.Or(x.expand(c.Hostname), w.ownHostname(t))
 	if err := os.MkdirAll(w.home(), 0o700); err != nil {
 		return runtime.Container{}, fmt.Errorf("directory of task %s: %w", t.ID, err)
 	}
@@ -186,7 +184,7 @@ func (x *expander) context() any {
 // hostsFile is the task's /etc/hosts.
 func (w *worker) hostsFile(t *api.Task, hostname string) string {
 	var b strings.Builder
-	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	b.WriteString(w.localHosts(t))
 	for _, a := range t.NetworksAttachments {
 		if a.Network.Spec.Ingress {
 			continue

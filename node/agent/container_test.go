@@ -188,6 +188,28 @@ func TestFilesOfATask(t *testing.T) {
 	}
 }
 
+// TestFilesInTheNodesOwnNetwork are the machine's, with what the service adds.
+func TestFilesInTheNodesOwnNetwork(t *testing.T) {
+	task := specTask(func(task *api.Task) {
+		task.NetworksAttachments = []swarm.NetworkAttachment{{Network: api.NodeNetwork(api.NetworkHost).Network}}
+		task.Spec.ContainerSpec.Hosts = []string{"192.0.2.7 far away"}
+	})
+	for _, tt := range []struct{ machine, hosts string }{
+		{"127.0.0.1\tlocalhost\n192.0.2.1\thost1", "127.0.0.1\tlocalhost\n192.0.2.1\thost1\n192.0.2.7 far away\n"},
+		{"", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n192.0.2.7 far away\n"},
+	} {
+		w := specWorker(t, task)
+		w.a.cfg.MachineHosts = func() string { return tt.machine }
+		c, err := w.container(task, runtime.Image{}, "")
+		if err != nil || c.NetNS != "" || c.Hostname != "host1" {
+			t.Errorf("namespace %q, hostname %q, %v", c.NetNS, c.Hostname, err)
+		}
+		if got, err := os.ReadFile(c.Hosts); err != nil || string(got) != tt.hosts {
+			t.Errorf("hosts %q (%v), want %q", got, err, tt.hosts)
+		}
+	}
+}
+
 func TestRecordCarriesTheExpandedName(t *testing.T) {
 	task := specTask(func(task *api.Task) { task.Spec.ContainerSpec.Hostname = "h-{{.Task.Slot}}" })
 	if v := specWorker(t, task).endpoint(task); v.Hostname != "h-2" {

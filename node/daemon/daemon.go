@@ -25,6 +25,7 @@ import (
 	"shoal/node/runtime"
 	"shoal/node/runtime/containerd"
 	"shoal/node/standalone"
+	"shoal/overlay/netns"
 )
 
 // Config of a Daemon.
@@ -81,8 +82,13 @@ func Run(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("directory of the node: %w", err)
 		}
 	}
+	own, err := netns.Open("")
+	if err != nil {
+		return err
+	}
+	defer own.Close()
 	rt, err := containerd.New(ctx, containerd.Config{
-		Address: cfg.Containerd, Namespace: cfg.ContainerdNamespace, StateDir: cfg.StateDir, Logger: cfg.Logger,
+		Address: cfg.Containerd, Namespace: cfg.ContainerdNamespace, StateDir: cfg.StateDir, NetNS: own.Path(), Logger: cfg.Logger,
 	})
 	if err != nil {
 		return err

@@ -149,6 +149,37 @@ func TestResolvConf(t *testing.T) {
 	}
 }
 
+// TestResolvConfInTheNodesOwnNetwork is the machine's file to the letter, unless
+// somebody asks for something else.
+func TestResolvConfInTheNodesOwnNetwork(t *testing.T) {
+	const text = "# by hand\nnameserver 127.0.0.53\nsearch corp.example\noptions edns0 trust-ad\n"
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := &Daemon{machine: machineConf{path: path}}
+	task := &api.Task{}
+	task.NetworksAttachments = []swarm.NetworkAttachment{{Network: api.NodeNetwork(api.NetworkHost).Network}}
+	task.Spec.ContainerSpec = &swarm.ContainerSpec{}
+	if got := d.taskResolvConf(task); got != text {
+		t.Errorf("got %q", got)
+	}
+	task.Spec.ContainerSpec.DNSConfig = &swarm.DNSConfig{Nameservers: []netip.Addr{netip.MustParseAddr("192.0.2.2")}}
+	if got := d.taskResolvConf(task); got != "nameserver 192.0.2.2\nsearch corp.example\noptions edns0 trust-ad\n" {
+		t.Errorf("with a server of its own: %q", got)
+	}
+}
+
+// TestNodeNetworks has the ids that services are put on them by.
+func TestNodeNetworks(t *testing.T) {
+	d := &Daemon{}
+	for _, n := range (localNetworks{d}).List() {
+		if known := api.NodeNetwork(n.Name); n.Name != "bridge" && (known == nil || known.ID != n.ID || known.Spec.DriverConfiguration.Name != n.Driver) {
+			t.Errorf("%s: listed as %s of driver %s", n.Name, n.ID, n.Driver)
+		}
+	}
+}
+
 func TestMembershipFile(t *testing.T) {
 	d := &Daemon{cfg: Config{StateDir: t.TempDir()}}
 	if m, err := d.loadMembership(); m != nil || err != nil {

@@ -202,7 +202,7 @@ func (m *member) bringUp(ctx context.Context, cluster *api.Cluster, self *api.No
 		NodeID: m.state.NodeID, Hostname: m.d.cfg.Hostname, VTEP: dataPath, Addresses: n.self.Addresses,
 		Dir: m.d.path("agent"), VolumeDir: m.d.path("volumes"), Runtime: m.d.runtime,
 		Network: n.Fabric(), Endpoints: presence.Publisher{Presence: n.Presence, SettleTook: m.d.metrics.Settled},
-		Changed: n.Fabric().Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf,
+		Changed: n.Fabric().Trigger, Now: time.Now, Logger: m.d.cfg.Logger, ResolvConf: m.d.taskResolvConf, MachineHosts: machineHosts,
 		Scale: m.d.cfg.GossipScale, NameTTL: server.Outlived,
 		Standalone: m.d.standalone,
 	})

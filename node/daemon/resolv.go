@@ -23,21 +23,23 @@ type machineConf struct {
 
 	mu      sync.Mutex
 	changed time.Time
+	text    string
 	conf    resolvconf.Config
 }
 
 // read returns what the file says; one that cannot be read says what it said last.
-func (m *machineConf) read() resolvconf.Config {
+func (m *machineConf) read() (conf resolvconf.Config, text string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	info, err := os.Stat(m.path)
 	if err != nil || info.ModTime().Equal(m.changed) {
-		return m.conf
+		return m.conf, m.text
 	}
 	if raw, err := os.ReadFile(m.path); err == nil {
-		m.conf, m.changed = resolvconf.Parse(string(raw)), info.ModTime()
+		m.text, m.changed = string(raw), info.ModTime()
+		m.conf = resolvconf.Parse(m.text)
 	}
-	return m.conf
+	return m.conf, m.text
 }
 
 // ownDNS is what a task asks for, list by list, or else what the daemon was told
@@ -60,16 +62,42 @@ func (d *Daemon) ownDNS(t *api.Task) resolvconf.Config {
 }
 
 // taskResolvConf is what a task gets as /etc/resolv.conf: the node's name server
-// for tasks, its own search list and options, or the machine's.
+// for tasks, its own search list and options, or the machine's. In the node's own
+// network nobody answers at that address: such a task has the machine's file.
 func (d *Daemon) taskResolvConf(t *api.Task) string {
-	return resolvconf.Merge(d.ownDNS(t), d.machine.read()).File(nameServer)
+	if t.OnHost() {
+		return d.hostResolvConf(t)
+	}
+	machine, _ := d.machine.read()
+	return resolvconf.Merge(d.ownDNS(t), machine).File(nameServer)
+}
+
+// hostResolvConf is the machine's file as it is, or with what the task wants
+// otherwise in its place.
+func (d *Daemon) hostResolvConf(t *api.Task) string {
+	own := d.ownDNS(t)
+	machine, text := d.machine.read()
+	if len(own.Servers)+len(own.Search)+len(own.Options) == 0 {
+		return text
+	}
+	return resolvconf.Merge(own, machine).Direct()
+}
+
+// machineHosts is the machine's /etc/hosts, "" where it has none.
+func machineHosts() string {
+	raw, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		return ""
+	}
+	return string(raw)
 }
 
 // questions says how a task's questions are answered. The address of the task's
 // own name server is nobody to ask further.
 func (d *Daemon) questions(t *api.Task) server.Task {
 	own := d.ownDNS(t)
-	ndots, _ := resolvconf.Merge(own, d.machine.read()).Ndots()
+	machine, _ := d.machine.read()
+	ndots, _ := resolvconf.Merge(own, machine).Ndots()
 	others := slices.DeleteFunc(slices.Clone(own.Servers), func(a netip.Addr) bool { return a == nameServer })
 	return server.Task{
 		Servers: resolvconf.Targets(others), Whole: ndots > 0,

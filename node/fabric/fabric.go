@@ -180,8 +180,12 @@ func (f *Fabric) NamespacePath(taskID string) string {
 }
 
 // Adopt makes the task part of the wish, with a namespace that is there or a new
-// one. It waits for nothing: a task that is wired already stays as it is.
+// one. It waits for nothing: a task that is wired already stays as it is. One in the
+// node's own network has no part in it.
 func (f *Fabric) Adopt(t *api.Task) error {
+	if t.OnHost() {
+		return nil
+	}
 	path := f.NamespacePath(t.ID)
 	if err := f.cfg.Self.Wires(t); err != nil {
 		return err
@@ -210,8 +214,11 @@ func (f *Fabric) Adopt(t *api.Task) error {
 
 // Attach makes the task's namespace, wires it and waits until it is right, with
 // the namespaces of its networks and the node's own. Trouble in others is not the
-// task's.
+// task's. For one in the node's own network there is nothing to do and no path.
 func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
+	if t.OnHost() {
+		return "", nil
+	}
 	path := f.NamespacePath(t.ID)
 	if err := f.Adopt(t); err != nil {
 		return "", err
@@ -227,9 +234,12 @@ func (f *Fabric) Attach(ctx context.Context, t *api.Task) (string, error) {
 }
 
 // needsGateway says whether the task has a leg on the gateway bridge: every task
-// but those whose networks are all internal, and those too when a port of the
-// node leads to them.
+// but those that are to have no network, and those whose networks are all internal,
+// and those too when a port of the node leads to them.
 func needsGateway(t *api.Task) bool {
+	if t.OnNone() {
+		return false
+	}
 	internal := 0
 	for _, a := range t.NetworksAttachments {
 		switch {
@@ -305,13 +315,11 @@ func (f *Fabric) Detach(ctx context.Context, taskID string) error {
 // Accepts says whether something in the task's namespace accepts connections on
 // all of the TCP ports.
 func (f *Fabric) Accepts(ctx context.Context, t *api.Task, ports []uint16) bool {
+	if t.OnHost() {
+		return f.acceptsOnHost(ctx, ports)
+	}
 	for _, port := range ports {
-		address := netip.AddrPortFrom(listenAddr(t), port).String()
-		conn, err := f.cfg.Namespaces.Dial(ctx, f.NamespacePath(t.ID), "tcp", address)
-		if err != nil {
-			return false
-		}
-		if err := conn.Close(); err != nil {
+		if !f.dials(ctx, f.NamespacePath(t.ID), netip.AddrPortFrom(listenAddr(t), port)) {
 			return false
 		}
 	}

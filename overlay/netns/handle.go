@@ -64,6 +64,11 @@ func Identify(path string) (ID, bool) {
 // Fd is the namespace's file descriptor, valid until Close.
 func (h *Handle) Fd() int { return int(h.file.Fd()) }
 
+// Path names the namespace for other programs of the machine, until Close: the
+// descriptor of this process, as proc(5) shows it. Unlike the namespace of a process
+// it does not move with a thread.
+func (h *Handle) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.Fd()) }
+
 // ID tells which namespace this is.
 func (h *Handle) ID() ID { return h.id }
 

@@ -46,3 +46,16 @@ func TestSocketsRefuseNames(t *testing.T) {
 		}
 	}
 }
+
+func TestPathOfAnOpenNamespace(t *testing.T) {
+	own, err := Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, ok := Identify(own.Path()); !ok || id != own.ID() {
+		t.Errorf("%s is %v, not %v", own.Path(), id, own.ID())
+	}
+	if err := own.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

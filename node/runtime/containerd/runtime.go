@@ -43,6 +43,9 @@ type Config struct {
 	// CgroupParent is an absolute cgroup path, "/shoal" when empty. Containers
 	// are at CgroupParent/Namespace/ID.
 	CgroupParent string
+	// NetNS is the path of the node's own network namespace, containerd's when empty.
+	// It is opened whenever a container starts.
+	NetNS string
 	// LogBinary is the program whose sub-command log-writer runs LogWriterMain;
 	// the program that runs when empty.
 	LogBinary string

@@ -56,7 +56,7 @@ func (r *Runtime) spec(ctx context.Context, c *runtime.Container, image *image, 
 	s.Mounts = append(baseMounts(s.Mounts), mounts...)
 	s.Linux.CgroupsPath = r.cfg.cgroupPath(c.ID)
 	s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/proc/interrupts", "/sys/devices/virtual/thermal")
-	setNetwork(s, c)
+	setNetwork(s, c, r.cfg.NetNS)
 	setLimits(s.Linux.Resources, c.Limits)
 	if err := setUser(ctx, s, first(c.User, image.config.Config.User), c.Groups, rootfs); err != nil {
 		return nil, err
@@ -161,8 +161,8 @@ func findInit() (string, error) {
 	return "", runtime.Invalid(`exec: "docker-init": executable file not found in $PATH`)
 }
 
-// setNetwork joins the given namespace, or leaves the container in the node's.
-func setNetwork(s *oci.Spec, c *runtime.Container) {
+// setNetwork joins the given namespace, or the node's own, which nothing is set in.
+func setNetwork(s *oci.Spec, c *runtime.Container, own string) {
 	kept := s.Linux.Namespaces[:0]
 	for _, ns := range s.Linux.Namespaces {
 		if ns.Type != specs.NetworkNamespace {
@@ -176,6 +176,8 @@ func setNetwork(s *oci.Spec, c *runtime.Container) {
 		// As Docker has it: every user of a container may use every port and ping.
 		s.Linux.Sysctl["net.ipv4.ip_unprivileged_port_start"] = "0"
 		s.Linux.Sysctl["net.ipv4.ping_group_range"] = "0 2147483647"
+	} else if own != "" {
+		s.Linux.Namespaces = append(kept, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: own})
 	}
 	for key, value := range c.Sysctls {
 		s.Linux.Sysctl[key] = value

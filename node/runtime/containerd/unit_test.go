@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/containerd/containerd/errdefs"
 	"github.com/containerd/containerd/images"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"pgregory.net/rapid"
 
 	"shoal/node/runtime"
@@ -98,6 +100,28 @@ func TestCapabilities(t *testing.T) {
 	}
 	if _, err := capabilities(defaults, []string{"FLY"}, nil); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("unknown capability: %v", err)
+	}
+}
+
+// TestNetworkOfAContainer is its own, the node's or containerd's; only in its own
+// anything is set.
+func TestNetworkOfAContainer(t *testing.T) {
+	for _, test := range []struct {
+		name, netns, own string
+		want             []specs.LinuxNamespace
+		sysctl           map[string]string
+	}{
+		{"its own", "/ns/task", "/ns/own", []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace, Path: "/ns/task"}},
+			map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647", "kernel.msgmax": "9"}},
+		{"the node's", "", "/ns/own", []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace, Path: "/ns/own"}},
+			map[string]string{"kernel.msgmax": "9"}},
+		{"containerd's", "", "", []specs.LinuxNamespace{{Type: specs.PIDNamespace}}, map[string]string{"kernel.msgmax": "9"}},
+	} {
+		s := &specs.Spec{Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.NetworkNamespace}, {Type: specs.PIDNamespace}}}}
+		setNetwork(s, &runtime.Container{NetNS: test.netns, Sysctls: map[string]string{"kernel.msgmax": "9"}}, test.own)
+		if !slices.Equal(s.Linux.Namespaces, test.want) || !maps.Equal(s.Linux.Sysctl, test.sysctl) {
+			t.Errorf("%s: %+v %v", test.name, s.Linux.Namespaces, s.Linux.Sysctl)
+		}
 	}
 }
 
