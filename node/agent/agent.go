@@ -254,6 +254,18 @@ func (a *Agent) Assigned() Assigned {
 	return a.assigned.clone()
 }
 
+// Task returns a task as it was assigned last, nil when it is not here.
+func (a *Agent) Task(taskID string) *api.Task {
+	a.mu.Lock()
+	w := a.workers[taskID]
+	a.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	_, seen := w.current()
+	return seen
+}
+
 // Status returns a task's status on this node, and whether the task is here.
 func (a *Agent) Status(taskID string) (swarm.TaskStatus, bool) {
 	a.mu.Lock()

@@ -171,7 +171,7 @@ func (d *Daemon) router() (http.Handler, error) {
 	}
 	d.engine = engineapi.New(engineapi.Config{
 		Runtime: d.runtime, Swarm: d.Info, Hostname: d.cfg.Hostname, Version: d.cfg.Version, StateDir: d.cfg.StateDir,
-		ClusterEvents: cluster.Events, Health: d.health, Ports: d.hostPorts, Standalone: d.standalone, Now: time.Now,
+		ClusterEvents: cluster.Events, Health: d.health, Ports: d.hostPorts, NetworkMode: d.networkMode, Standalone: d.standalone, Now: time.Now,
 	})
 	d.engine.Mount(rt)
 	d.standalone.Resume()

@@ -137,3 +137,18 @@ func (d *Daemon) hostPorts(taskID string) []swarm.PortConfig {
 	}
 	return nil
 }
+
+// networkMode is the network of the node's own that a task of it is on, "" for none.
+func (d *Daemon) networkMode(taskID string) string {
+	a := d.agent()
+	if a == nil {
+		return ""
+	}
+	switch t := a.Task(taskID); {
+	case t != nil && t.OnHost():
+		return api.NetworkHost
+	case t != nil && t.OnNone():
+		return api.NetworkNone
+	}
+	return ""
+}

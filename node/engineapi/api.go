@@ -17,8 +17,8 @@ import (
 	"shoal/node/standalone"
 )
 
-// Config is what the API needs; every field but ClusterEvents, Health and Ports
-// must be set.
+// Config is what the API needs; every field but ClusterEvents, Health, Ports and
+// NetworkMode must be set.
 type Config struct {
 	Runtime runtime.Runtime
 	// Swarm says what part the node has in a cluster, from memory.
@@ -28,6 +28,9 @@ type Config struct {
 	Health func(taskID string) *container.Health
 	// Ports are those of the host that lead to a task of this node. It may be nil.
 	Ports func(taskID string) []swarm.PortConfig
+	// NetworkMode is "host" or "none" for a task of this node that is on the network
+	// of that name, "" for others. It may be nil.
+	NetworkMode func(taskID string) string
 	// Standalone has the containers that are no service's.
 	Standalone *standalone.Store
 	// Hostname, Version and StateDir are for info.

@@ -43,6 +43,7 @@ type host struct {
 	dir     string
 	cluster chan events.Message
 	ports   map[string][]swarm.PortConfig // of tasks
+	modes   map[string]string             // likewise
 }
 
 func newHost(t *testing.T) *host {
@@ -54,7 +55,8 @@ func newHost(t *testing.T) *host {
 	h.api = New(Config{
 		Runtime: h.runtime, Swarm: func() swarm.Info { return swarm.Info{LocalNodeState: swarm.LocalNodeStateActive} },
 		Hostname: "host1", Version: "1.2", StateDir: h.dir, Now: func() time.Time { return noon.Add(90 * time.Second) },
-		Ports: func(taskID string) []swarm.PortConfig { return h.ports[taskID] },
+		Ports:       func(taskID string) []swarm.PortConfig { return h.ports[taskID] },
+		NetworkMode: func(taskID string) string { return h.modes[taskID] },
 		ClusterEvents: func(ctx context.Context, send func(events.Message) error) error {
 			for {
 				select {
@@ -414,5 +416,20 @@ func TestSlowListenersLoseEvents(t *testing.T) {
 	stop()
 	if len(b.listeners) != 0 {
 		t.Error("a listener that left is still listed")
+	}
+}
+
+// TestNetworkMode is told of tasks; what is no task is in nobody's network.
+func TestNetworkMode(t *testing.T) {
+	h := newHost(t)
+	h.modes = map[string]string{"t1": "host"}
+	h.container("c1", "agent.n1.t1", map[string]string{"com.docker.swarm.task.id": "t1"})
+	h.container("c2", "web.1.t2", map[string]string{"com.docker.swarm.task.id": "t2"})
+	h.container("c3", "other", nil)
+	for id, want := range map[string]container.NetworkMode{"c1": "host", "c2": "default", "c3": "default"} {
+		var c container.InspectResponse
+		if code, text := h.call(http.MethodGet, "/containers/"+id+"/json", &c); code != http.StatusOK || c.HostConfig.NetworkMode != want {
+			t.Errorf("%s: %d %s, mode %q", id, code, text, c.HostConfig.NetworkMode)
+		}
 	}
 }

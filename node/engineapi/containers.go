@@ -1,6 +1,7 @@
 package engineapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
 
 	"shoal/control/api"
 	"shoal/control/dockerapi/wire"
@@ -83,7 +85,7 @@ func (a *API) summary(c runtime.Status) container.Summary {
 		Ports: a.ports(c), Mounts: []container.MountPoint{},
 		NetworkSettings: &container.NetworkSettingsSummary{},
 	}
-	s.HostConfig.NetworkMode = "default"
+	s.HostConfig.NetworkMode = string(a.networkMode(c))
 	a.describeOwn(&s)
 	if h := a.health(c); h.Status != container.NoHealthcheck {
 		s.Health = &container.HealthSummary{Status: h.Status, FailingStreak: h.FailingStreak}
@@ -104,6 +106,15 @@ func (a *API) ports(c runtime.Status) []container.PortSummary {
 		})
 	}
 	return out
+}
+
+// networkMode is how the container is networked, as far as Docker has a word for it.
+func (a *API) networkMode(c runtime.Status) container.NetworkMode {
+	id := c.Labels["com.docker.swarm.task.id"]
+	if a.cfg.NetworkMode == nil || id == "" {
+		return network.NetworkDefault
+	}
+	return container.NetworkMode(cmp.Or(a.cfg.NetworkMode(id), network.NetworkDefault))
 }
 
 // phrase is the status column of docker ps.
@@ -198,7 +209,7 @@ func (a *API) inspectContainer(w http.ResponseWriter, r *http.Request, vars map[
 			Status: container.ContainerState(c.State), Running: c.State == runtime.Running, Pid: c.PID, ExitCode: c.ExitCode,
 			OOMKilled: c.OOMKilled, Health: health, StartedAt: stamp(c.StartedAt), FinishedAt: stamp(c.FinishedAt),
 		},
-		Driver: "overlayfs", Platform: goOS, Mounts: []container.MountPoint{}, HostConfig: &container.HostConfig{},
+		Driver: "overlayfs", Platform: goOS, Mounts: []container.MountPoint{}, HostConfig: &container.HostConfig{NetworkMode: a.networkMode(c)},
 		Config:          &container.Config{Image: familiar(c.Image), Labels: c.Labels},
 		NetworkSettings: &container.NetworkSettings{},
 	}

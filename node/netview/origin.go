@@ -23,6 +23,14 @@ type origin struct {
 	addr    netip.Addr // of an outsider, invalid for anyone
 }
 
+// notes say what a task of this node has to do with the packets that are shown.
+func (o origin) notes() []string {
+	if o.name == "" || o.task != nil {
+		return nil
+	}
+	return []string{o.name + " has no network namespace of its own: its packets are those of its node, and so are its names"}
+}
+
 // idMin is the shortest part of an id that finds a task.
 const idMin = 4
 

@@ -73,7 +73,7 @@ func (s *Sources) Trace(ctx context.Context, q url.Values) (Route, error) {
 	if err := w.walk(ctx); err != nil {
 		return out, err
 	}
-	out.Paths, out.Notes = s.explain(ctx, o, w.paths), w.notes()
+	out.Paths, out.Notes = s.explain(ctx, o, w.paths), append(o.notes(), w.notes()...)
 	if q.Has("live") {
 		out.Live, err = s.follow(ctx, p, out.Paths)
 	}

@@ -109,6 +109,23 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
+// TestOriginOnTheHost sends as the node does, and says so.
+func TestOriginOnTheHost(t *testing.T) {
+	s, _ := cluster(t)
+	table := endpoint.New("n1", 1)
+	table.Set("task3", endpoint.Value{ServiceID: "s3", ServiceName: "agent", TaskName: "agent.n1", ContainerID: "decaf00000", VTEP: netip.MustParseAddr("192.0.2.1")})
+	s.View = table.View
+	for _, from := range []string{"agent.n1", "task3", "decaf"} {
+		o, err := s.origin(url.Values{"from": {from}})
+		if err != nil || o.node != "n1" || o.task != nil || len(o.notes()) != 1 {
+			t.Errorf("from %s: %+v, %v, notes %q", from, o, err, o.notes())
+		}
+	}
+	if o, _ := s.origin(url.Values{"from": {"host"}}); o.notes() != nil {
+		t.Errorf("the node itself: %q", o.notes())
+	}
+}
+
 func TestTraceElsewhere(t *testing.T) {
 	s, p := cluster(t)
 	r, err := s.Trace(t.Context(), url.Values{"from": {"db.1"}, "to": {"web:80"}})
