@@ -162,7 +162,11 @@ func (a *API) inspectNetwork(w http.ResponseWriter, r *http.Request, vars map[st
 	if err != nil {
 		return err
 	}
-	n, err := pickNetwork(a.networks(), vars["id"], r.URL.Query().Get("scope"))
+	scope := r.URL.Query().Get("scope")
+	n, err := pickNetwork(a.networks(), vars["id"], scope)
+	if api.KindOf(err) == api.NotFound && scope == scopeSwarm && notManager(a.cfg.Lifecycle.Info()) == nil {
+		n, err = ofTheNodes(vars["id"], err)
+	}
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func networkOf(v *store.View, ref string) (*api.Network, error) {
 	if n := api.NodeNetwork(ref); n != nil {
 		return n, nil
 	}
-	if ref == network.NetworkBridge || ref == api.NodeNetworkID(network.NetworkBridge) {
+	if isBridge(ref) {
 		return nil, api.Errorf(api.Unimplemented, "services on the network bridge are not supported by this version: "+
 			"leave out --network bridge, a service without networks has its tasks on a bridge of their node, with a way to the outside")
 	}
@@ -28,6 +28,28 @@ func networkOf(v *store.View, ref string) (*api.Network, error) {
 		return nil, api.Errorf(api.Internal, "network %s not found", ref)
 	}
 	return n, err
+}
+
+// ofTheNodes is a network of the nodes' own as one that services can be on: docker
+// looks there for the id that it names the network by in a service (docker/cli,
+// cli/command/service/opts.go). It is in no list. The bridge is told too, for the
+// managers' answer to such a service says what to do instead. Any other name is
+// missing.
+func ofTheNodes(ref string, missing error) (network.Inspect, error) {
+	if n := api.NodeNetwork(ref); n != nil {
+		return showNetwork(n), nil
+	}
+	if !isBridge(ref) {
+		return network.Inspect{}, missing
+	}
+	n := &api.Network{}
+	n.ID, n.Spec.Name = api.NodeNetworkID(network.NetworkBridge), network.NetworkBridge
+	n.Spec.DriverConfiguration = &swarm.Driver{Name: network.NetworkBridge}
+	return showNetwork(n), nil
+}
+
+func isBridge(ref string) bool {
+	return ref == network.NetworkBridge || ref == api.NodeNetworkID(network.NetworkBridge)
 }
 
 // predefine makes the nodes' own networks that the spec asks for known to the

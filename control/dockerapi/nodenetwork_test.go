@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
 
 	"shoal/control/api"
@@ -118,6 +119,28 @@ func TestRefusalsOnANetworkOfTheNodes(t *testing.T) {
 			refusal{row.name + ", update", "POST", fmt.Sprintf("/services/agent/update?version=%d", version), spec("agent", row.edit...), code, row.text})
 	}
 	c.refuses(rows)
+}
+
+// TestDockerFindsTheNetworksOfTheNodes by scope, which is how it looks for the
+// networks of a service.
+func TestDockerFindsTheNetworksOfTheNodes(t *testing.T) {
+	c := newManager(t)
+	for i := range 2 { // before and after the state knows of any
+		for _, name := range []string{"host", "none", "bridge"} {
+			var n network.Inspect
+			c.get("/networks/"+name+"?scope=swarm&verbose=true", &n)
+			if n.ID != api.NodeNetworkID(name) || n.Name != name || n.Scope != "swarm" {
+				t.Errorf("%s: %+v", name, n)
+			}
+			c.get("/networks/"+n.ID+"?scope=swarm", &n)
+		}
+		c.create(spec(fmt.Sprintf("s%d", i), attach("host")))
+	}
+	missing := refusal{"another", "GET", "/networks/nope?scope=swarm", nil, 404, "network nope not found"}
+	c.refuses([]refusal{missing})
+	c.become(swarm.LocalNodeStateActive, false)
+	missing.path, missing.text = "/networks/host?scope=swarm", "network host not found"
+	c.refuses([]refusal{missing})
 }
 
 func TestWarningsOnANetworkOfTheNodes(t *testing.T) {
