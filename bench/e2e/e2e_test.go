@@ -53,6 +53,7 @@ func TestLab(t *testing.T) {
 		{"Mesh6", mesh6},
 		{"Hairpin", hairpin},
 		{"HostMode", hostMode},
+		{"HostNetwork", hostNetwork},
 		{"Isolation", isolation},
 		{"NobodyListens", nobodyListens},
 		{"EndpointMode", endpointMode},
