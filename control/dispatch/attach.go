@@ -37,7 +37,7 @@ func (d *Dispatcher) Attach(ctx context.Context, nodeID string, r api.AttachRequ
 	}
 	switch known := view.Task(r.TaskID); {
 	case known == nil:
-		err = d.cfg.Propose(ctx, []api.Op{api.Create(attachment(d.cfg.Now(), nodeID, networks, r))})
+		err = d.place(ctx, attachment(d.cfg.Now(), nodeID, networks, r), networks)
 	case !known.Standalone() || known.NodeID != nodeID:
 		err = api.Errorf(api.Forbidden, "task %s is not a container of node %s", r.TaskID, nodeID)
 	}
@@ -74,9 +74,11 @@ func attachable(view *store.View, node *api.Node, refs []swarm.NetworkAttachment
 			return nil, err
 		}
 		switch can, why := node.Capabilities.Encrypts(); {
-		case slices.Contains(found, n):
+		case slices.ContainsFunc(found, func(other *api.Network) bool { return other.ID == n.ID }):
 			return nil, api.Errorf(api.Invalid, "network %s is named twice", n.Spec.Name)
-		case !n.Spec.Attachable:
+		case n.Predefined && len(refs) > 1:
+			return nil, api.Errorf(api.Invalid, "a container on the network %s is on no other", n.Spec.Name)
+		case !n.Spec.Attachable && !n.Predefined:
 			return nil, api.Errorf(api.Forbidden, "network %s is not manually attachable: only services can be on it; "+
 				"make one for containers too with docker network create -d overlay --attachable", n.Spec.Name)
 		case api.Encrypted(&n.Network) && !can:
@@ -87,8 +89,27 @@ func attachable(view *store.View, node *api.Node, refs []swarm.NetworkAttachment
 	return found, nil
 }
 
+// place makes the task, and the nodes' own networks among those that it is on known
+// to the managers' state, where nobody asked for them before.
+func (d *Dispatcher) place(ctx context.Context, task *api.Task, networks []*api.Network) error {
+	var ops []api.Op
+	for _, n := range networks {
+		if n.Predefined && d.cfg.Store.View().Network(n.ID) == nil {
+			ops = append(ops, api.Create(n))
+		}
+	}
+	err := d.cfg.Propose(ctx, append(slices.Clip(ops), api.Create(task)))
+	if len(ops) > 0 && api.KindOf(err) == api.Conflict { // somebody else asked at the same time
+		err = d.cfg.Propose(ctx, []api.Op{api.Create(task)})
+	}
+	return err
+}
+
 // networkByRef finds a network by id, name or unique beginning of its id.
 func networkByRef(view *store.View, ref string) (*api.Network, error) {
+	if n := api.NodeNetwork(ref); n != nil {
+		return n, nil
+	}
 	o, err := view.Resolve(api.KindNetwork, ref)
 	if err != nil {
 		return nil, err

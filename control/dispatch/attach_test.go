@@ -112,6 +112,7 @@ func TestAttachRefusals(t *testing.T) {
 		"for services only":        {"n1", ask("t1", "net1"), api.Forbidden, "network name-net1 is not manually attachable"},
 		"the routing mesh":         {"n1", ask("t1", "ingress"), api.Forbidden, "not manually attachable"},
 		"twice":                    {"n1", ask("t1", "open", "name-open"), api.Invalid, "named twice"},
+		"the node's and another":   {"n1", ask("t1", "host", "open"), api.Invalid, "a container on the network host is on no other"},
 		"encrypted":                {"n1", ask("t1", "sealed"), api.Forbidden, "network name-sealed is encrypted, which node host-n1 cannot do"},
 		"a service's task":         {"n1", ask("t9", "open"), api.Forbidden, "is not a container of node n1"},
 		"no address":               {"n1", ask("t1", "open"), api.Unavailable, "no address left in network name-open"},
@@ -123,5 +124,25 @@ func TestAttachRefusals(t *testing.T) {
 	}
 	if after := len(f.store.View().Tasks()); after != before {
 		t.Errorf("refusals leave %d tasks, there were %d", after, before)
+	}
+}
+
+// TestAttachToTheNode makes the node's own network known with the first container.
+func TestAttachToTheNode(t *testing.T) {
+	f := newFixture()
+	attachables(f)
+	f.lead(t)
+	f.plan(t, func(task *api.Task) { task.Status.State = swarm.TaskStateAssigned })
+	for _, id := range []string{"t1", "t2"} {
+		reply, err := f.Attach(t.Context(), "n1", ask(id, "host"))
+		if err != nil || len(reply.Networks) != 1 || reply.Networks[0] != (api.AttachedNetwork{ID: api.NodeNetworkID("host"), Name: "host"}) {
+			t.Fatalf("%s: %+v, %v", id, reply, err)
+		}
+		if task := f.store.View().Task(id); task.Spec.Networks[0].Target != api.NodeNetworkID("host") {
+			t.Errorf("%s: %+v", id, task.Spec.Networks)
+		}
+	}
+	if n := f.store.View().NetworkByName("host"); n == nil || !n.Predefined {
+		t.Errorf("known as %+v", n)
 	}
 }

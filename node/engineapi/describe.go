@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"shoal/control/api"
 	"shoal/node/plan"
 	"shoal/node/standalone"
 )
@@ -33,6 +34,9 @@ func (a *API) inspectOwn(out *container.InspectResponse) {
 		return
 	}
 	config, host := *r.Wish.Config, *r.Wish.Host
+	if config.Hostname == "" && host.NetworkMode.IsHost() {
+		config.Hostname = a.cfg.Hostname
+	}
 	if config.Hostname == "" {
 		config.Hostname = r.ID[:12]
 	}
@@ -46,7 +50,10 @@ func (a *API) inspectOwn(out *container.InspectResponse) {
 func endpointsOf(r standalone.Record) map[string]*network.EndpointSettings {
 	out := map[string]*network.EndpointSettings{}
 	for i, n := range r.Wish.Networks {
-		e := &network.EndpointSettings{NetworkID: n.Target, Aliases: n.Aliases, DNSNames: namesOf(r, n.Aliases)}
+		e := &network.EndpointSettings{NetworkID: n.Target, Aliases: n.Aliases}
+		if api.NodeNetwork(n.Target) == nil { // there nobody has a name
+			e.DNSNames = namesOf(r, n.Aliases)
+		}
 		out[r.NetworkNames[i]] = e
 		for _, at := range r.Attachments {
 			if at.Network.ID == n.Target && r.Wanted {

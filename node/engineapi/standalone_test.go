@@ -77,9 +77,12 @@ func TestWish(t *testing.T) {
 
 func TestWishRefusals(t *testing.T) {
 	for text, change := range map[string]func(*container.CreateRequest){
-		"config cannot be empty":      func(r *container.CreateRequest) { r.Image = "" },
-		"name one with --network":     func(r *container.CreateRequest) { r.HostConfig.NetworkMode = "default" },
-		"attachable overlay network":  func(r *container.CreateRequest) { r.HostConfig.NetworkMode = "host" },
+		"config cannot be empty":     func(r *container.CreateRequest) { r.Image = "" },
+		"name one with --network":    func(r *container.CreateRequest) { r.HostConfig.NetworkMode = "default" },
+		"attachable overlay network": func(r *container.CreateRequest) { r.HostConfig.NetworkMode = "bridge" },
+		"would be the node's own": func(r *container.CreateRequest) {
+			r.HostConfig.NetworkMode, r.HostConfig.Sysctls = "host", map[string]string{"net.core.somaxconn": "9"}
+		},
 		"the network of another one":  func(r *container.CreateRequest) { r.HostConfig.NetworkMode = "container:x" },
 		"docker service create -p":    func(r *container.CreateRequest) { r.HostConfig.PublishAllPorts = true },
 		"is never restarted":          func(r *container.CreateRequest) { r.HostConfig.RestartPolicy.Name = "always" },
@@ -115,6 +118,10 @@ type managers struct {
 
 func (m managers) Attach(ctx context.Context, r api.AttachRequest) (reply api.AttachReply, err error) {
 	for _, n := range r.Networks {
+		if own := api.NodeNetwork(n.Target); own != nil {
+			reply.Networks = append(reply.Networks, api.AttachedNetwork{ID: own.ID, Name: own.Spec.Name})
+			continue
+		}
 		if n.Target != "open" && n.Target != "id-open" {
 			return reply, api.Errorf(api.Forbidden, "network %s is not manually attachable", n.Target)
 		}
@@ -364,5 +371,17 @@ func TestClientLeavesBeforeStart(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("it is still there")
 		}
+	}
+}
+
+// TestInspectOnTheHost has the node's name, and neither address nor names there.
+func TestInspectOnTheHost(t *testing.T) {
+	h := withContainers(t)
+	h.made("tool", func(r *container.CreateRequest) { r.HostConfig.NetworkMode = "host" })
+	var c container.InspectResponse
+	h.call(http.MethodGet, "/containers/tool/json", &c)
+	e := c.NetworkSettings.Networks["host"]
+	if c.Config.Hostname != "host1" || c.HostConfig.NetworkMode != "host" || e == nil || e.NetworkID != api.NodeNetworkID("host") || e.DNSNames != nil {
+		t.Errorf("%+v %+v", c.Config, e)
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // textNoNetwork says where a container outside services can run.
 const textNoNetwork = "a container outside services runs on an attachable overlay network: name one with --network " +
-	"(docker network create -d overlay --attachable makes one)"
+	"(docker network create -d overlay --attachable makes one), or say host for the node's own network, or none"
 
 // wishOf turns a request into what is to run, or refuses it.
 func wishOf(name string, req container.CreateRequest) (w standalone.Wish, err error) {
@@ -72,12 +72,23 @@ func refuse(c *container.Config, h *container.HostConfig) error {
 		{h.ShmSize != 0 || h.CgroupParent != "" || h.BlkioWeight != 0, "--shm-size, --cgroup-parent and --blkio-weight are not supported"},
 		{hasCheck(c.Healthcheck), "a container outside services is not examined: health checks need a service"},
 		{c.NetworkDisabled, textNoNetwork},
+		{h.NetworkMode.IsHost() && setsNetwork(h.Sysctls), "a sysctl that begins with net would be the node's own on the network host: set it there"},
 	} {
 		if no.asked {
 			return api.Errorf(api.Invalid, "%s", no.why)
 		}
 	}
 	return nil
+}
+
+// setsNetwork says whether one of the settings is that of a network namespace.
+func setsNetwork(sysctls map[string]string) bool {
+	for key := range sysctls {
+		if strings.HasPrefix(key, "net.") || strings.HasPrefix(key, "net/") {
+			return true
+		}
+	}
+	return false
 }
 
 func hasCheck(h *container.HealthConfig) bool {
@@ -89,7 +100,7 @@ func hasCheck(h *container.HealthConfig) bool {
 func networksOf(req container.CreateRequest) ([]swarm.NetworkAttachmentConfig, error) {
 	mode := string(req.HostConfig.NetworkMode)
 	switch {
-	case mode == "" || mode == network.NetworkDefault || mode == network.NetworkBridge, mode == network.NetworkHost, mode == network.NetworkNone:
+	case mode == "" || mode == network.NetworkDefault || mode == network.NetworkBridge:
 		return nil, api.Errorf(api.Invalid, "%s", textNoNetwork)
 	case strings.HasPrefix(mode, "container:"):
 		return nil, api.Errorf(api.Invalid, "a container cannot share the network of another one: %s", textNoNetwork)
