@@ -385,6 +385,16 @@ func (c *Conn) AddElements(s *nftables.Set, elements []nftables.SetElement) erro
 	return nil
 }
 
+// DeleteElements queues the removal of elements, in as many messages as needed.
+func (c *Conn) DeleteElements(s *nftables.Set, elements []nftables.SetElement) error {
+	for part := range slices.Chunk(elements, elementsPerMessage) {
+		if err := c.SetDeleteElements(s, part); err != nil {
+			return fmt.Errorf("queue removal of elements of %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
 // Clip cuts a comment to CommentMax bytes.
 func Clip(s string) string {
 	if len(s) > CommentMax {

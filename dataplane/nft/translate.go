@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -234,7 +235,7 @@ func (d *Driver) Translate(ctx context.Context, t lb.Translation) (int, error) {
 	}
 	if changed > 0 {
 		lb.Note(ctx, lb.TranslationDifferences(withoutReturn(t), have)...)
-		if err := writeNAT(c, t); err != nil {
+		if err := writeNAT(c, t, have, sound); err != nil {
 			return 0, fmt.Errorf("translate in namespace %q: %w", t.Namespace, err)
 		}
 		if err := forgetForwards(t, have); err != nil {
@@ -254,12 +255,17 @@ func withoutReturn(t lb.Translation) lb.Translation {
 	return t
 }
 
-// writeNAT replaces the table, or drops it when nothing is wished.
-func writeNAT(c *netfilter.Conn, t lb.Translation) error {
+// writeNAT drops the table when nothing is wished. It changes elements alone when the
+// rules of what is there are those of the wish, for packets that meet a change of the
+// rules find neither the old elements nor the new; otherwise it replaces the table.
+func writeNAT(c *netfilter.Conn, t, have lb.Translation, sound bool) error {
 	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects)+len(t.Passing)+len(t.Inner) == 0 && t.Members == nil && t.Closed == "" {
 		return c.Clear(peoples)
 	}
 	l := natLayout(t)
+	if sound && reflect.DeepEqual(l, natLayout(have)) {
+		return changeElements(c, l, natElements(have), natElements(t))
+	}
 	if err := c.Replace(l); err != nil {
 		return err
 	}
