@@ -61,7 +61,7 @@ func (k *kernel) apply(ctx context.Context, wish lb.Desired) (changed int, err e
 		if damaged {
 			lb.Note(ctx, "replace table "+Table+", which is not as it was written")
 		}
-		if err := k.writeTable(want, wish.MasqueradeFrom); err != nil {
+		if err := k.writeTable(want, wish.MasqueradeFrom, st); err != nil {
 			return changed, fmt.Errorf("mark packets: %w", err)
 		}
 		if len(ops) == 0 {

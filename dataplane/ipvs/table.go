@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/google/nftables"
@@ -207,38 +208,46 @@ func hashMark(a netip.Addr) uint32 {
 	return h.Sum32() & markMask
 }
 
-// writeTable replaces the table in one transaction; without fronts it goes away.
-func (k *kernel) writeTable(f fronts, from []netip.Prefix) error {
+// writeTable makes the table hold the fronts in one transaction; without fronts it goes
+// away. It changes elements alone when the rules of what is there are those of the wish:
+// no other front's packets meet the change.
+func (k *kernel) writeTable(f fronts, from []netip.Prefix, st state) error {
 	if len(f.marks)+len(f.ports)+len(from) == 0 {
 		k.nf.Drop(Table)
 		return k.nf.Flush()
 	}
-	l := layout(f.hides() || len(from) > 0, from)
-	if err := k.nf.Replace(l); err != nil {
+	l, before := layout(f.hides() || len(from) > 0, from), map[string][]nftables.SetElement{}
+	was := st.balance.MasqueradeFrom
+	if st.exists && st.sound && reflect.DeepEqual(l, layout(st.fronts.hides() || len(was) > 0, was)) {
+		before = st.fronts.elements()
+	} else if err := k.nf.Replace(l); err != nil {
 		return err
 	}
-	elements := map[string][]nftables.SetElement{}
+	if err := k.nf.ChangeElements(l, before, f.elements()); err != nil {
+		return err
+	}
+	return k.nf.Flush()
+}
+
+// elements are those of the table's sets.
+func (f fronts) elements() map[string][]nftables.SetElement {
+	out := map[string][]nftables.SetElement{}
 	for _, a := range slices.SortedFunc(maps.Keys(f.marks), netip.Addr.Compare) {
 		name := markMap + netfilter.FamilyOf(a).Suffix
-		elements[name] = append(elements[name], nftables.SetElement{Key: a.AsSlice(),
+		out[name] = append(out[name], nftables.SetElement{Key: a.AsSlice(),
 			Val: binaryutil.NativeEndian.PutUint32(f.marks[a]), Comment: netfilter.Clip(f.names[lb.Front{Addr: a}])})
 	}
 	for _, front := range slices.SortedFunc(maps.Keys(f.ports), compareFronts) {
 		name := portsSet + netfilter.FamilyOf(front.Addr).Suffix
 		key := append(front.Addr.AsSlice(), netfilter.ProtoKey(byte(protocols[front.Protocol]))...)
-		elements[name] = append(elements[name], nftables.SetElement{
+		out[name] = append(out[name], nftables.SetElement{
 			Key: append(key, netfilter.PortKey(front.Port)...), Comment: netfilter.Clip(f.names[front])})
 		if f.ports[front] {
 			name = hideSet + netfilter.FamilyOf(front.Addr).Suffix
-			elements[name] = append(elements[name], nftables.SetElement{Key: append(key, netfilter.PortKey(front.Port)...)})
+			out[name] = append(out[name], nftables.SetElement{Key: append(key, netfilter.PortKey(front.Port)...)})
 		}
 	}
-	for name, part := range elements {
-		if err := k.nf.AddElements(l.Set(name), part); err != nil {
-			return err
-		}
-	}
-	return k.nf.Flush()
+	return out
 }
 
 // hides says whether any front hides its clients.

@@ -372,29 +372,6 @@ func (c *Conn) append(t *nftables.Table, chain string, r Rule) {
 	})
 }
 
-// elementsPerMessage keeps an attribute list far below the 64 KiB that netlink can say.
-const elementsPerMessage = 128
-
-// AddElements queues elements for a set, in as many messages as needed.
-func (c *Conn) AddElements(s *nftables.Set, elements []nftables.SetElement) error {
-	for part := range slices.Chunk(elements, elementsPerMessage) {
-		if err := c.SetAddElements(s, part); err != nil {
-			return fmt.Errorf("queue elements of %s: %w", s.Name, err)
-		}
-	}
-	return nil
-}
-
-// DeleteElements queues the removal of elements, in as many messages as needed.
-func (c *Conn) DeleteElements(s *nftables.Set, elements []nftables.SetElement) error {
-	for part := range slices.Chunk(elements, elementsPerMessage) {
-		if err := c.SetDeleteElements(s, part); err != nil {
-			return fmt.Errorf("queue removal of elements of %s: %w", s.Name, err)
-		}
-	}
-	return nil
-}
-
 // Clip cuts a comment to CommentMax bytes.
 func Clip(s string) string {
 	if len(s) > CommentMax {

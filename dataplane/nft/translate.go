@@ -264,7 +264,10 @@ func writeNAT(c *netfilter.Conn, t, have lb.Translation, sound bool) error {
 	}
 	l := natLayout(t)
 	if sound && reflect.DeepEqual(l, natLayout(have)) {
-		return changeElements(c, l, natElements(have), natElements(t))
+		if err := c.ChangeElements(l, natElements(have), natElements(t)); err != nil {
+			return err
+		}
+		return c.Flush()
 	}
 	if err := c.Replace(l); err != nil {
 		return err

@@ -170,8 +170,10 @@ func TestNothingOfARemovedNodeIsTakenIn(t *testing.T) {
 	fresh := c.enrol("new", newRoll("a", "new"))
 	eventually(t, 10*time.Second, "the new one is met", func() bool { return fresh.sees("a") == Alive && a.sees("new") == Alive })
 	a.write("t", "web")
-	must(t, a.syncWith(t.Context(), "new"))
-	must(t, fresh.syncWith(t.Context(), "a"))
+	// Who is seen as alive is among those to ask a moment later.
+	eventually(t, 5*time.Second, "both ask", func() bool {
+		return a.syncWith(t.Context(), "new") == nil && fresh.syncWith(t.Context(), "a") == nil
+	})
 	eventually(t, 5*time.Second, "all of it has come", func() bool { _, ok := fresh.table.View().Record("a", "t"); return ok })
 	if owners, behind := fresh.table.Owners(), fresh.table.Behind(); len(owners) != 2 || len(behind) != 0 {
 		t.Errorf("it knows of %v, and waits for %v", owners, behind)
