@@ -44,22 +44,24 @@ func resolvers(w *world) {
 	ask := func(networkID string) []netip.Addr {
 		return []netip.Addr{netip.MustParseAddr(addresses(server, networkID)[0])}
 	}
-	for name, c := range map[string]struct {
+	for _, c := range []struct { // one asks for the name of the one before it
+		name    string
 		network string
 		dns     swarm.DNSConfig
 		want    map[string]string // answers
 		file    string            // behind the nameserver line
 	}{
-		"res-plain": {outer, swarm.DNSConfig{},
+		{"res-plain", outer, swarm.DNSConfig{},
 			map[string]string{"www.example.": "NOERROR 192.0.2.1", "nobody.": "NOERROR 192.0.2.1", "res-server.res-inner.": "NOERROR 192.0.2.1"},
 			"search corp.example\noptions rotate ndots:0\n"},
-		"res-own": {outer, swarm.DNSConfig{Nameservers: append(ask(outer), netip.MustParseAddr("127.0.0.11")), Search: []string{"."}, Options: []string{"ndots:2"}},
+		{"res-own", outer, swarm.DNSConfig{Nameservers: append(ask(outer), netip.MustParseAddr("127.0.0.11")), Search: []string{"."}, Options: []string{"ndots:2"}},
 			map[string]string{"www.example.": "NOERROR 192.0.2.2", "nobody.": "NOERROR ", "res-plain.": "NOERROR virtual"}, "options ndots:2\n"},
-		"res-inside": {inner, swarm.DNSConfig{Search: []string{"a.example", "b.example"}},
+		{"res-inside", inner, swarm.DNSConfig{Search: []string{"a.example", "b.example"}},
 			map[string]string{"www.example.": "SERVFAIL ", "res-server.": "NOERROR virtual"}, "search a.example b.example\noptions rotate ndots:0\n"},
-		"res-inside-own": {inner, swarm.DNSConfig{Nameservers: ask(inner), Options: []string{"ndots:x", "timeout:1"}},
+		{"res-inside-own", inner, swarm.DNSConfig{Nameservers: ask(inner), Options: []string{"ndots:x", "timeout:1"}},
 			map[string]string{"www.example.": "NOERROR 192.0.2.2"}, "search corp.example\noptions timeout:1 ndots:0\n"},
 	} {
+		name := c.name
 		client := w.start(name, 1, attached(c.network), func(s *swarm.ServiceSpec) { s.TaskTemplate.ContainerSpec.DNSConfig = &c.dns })[0]
 		for question, want := range c.want {
 			w.eventually(15*time.Second, question+" in "+name, func() error { return told(client, question, want) })
