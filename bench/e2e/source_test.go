@@ -19,6 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,32 +73,40 @@ func (w *world) web(name string, port uint32, options ...option) []swarm.Task {
 }
 
 // askKept asks over TCP and says it is an error when the task saw another client.
-func askKept(h lab.Host, port int) (reply, error) {
-	r, own, err := askFrom("tcp", h, port, netip.AddrPort{})
-	if err == nil && r["client"] != own {
-		err = fmt.Errorf("%s saw %s, the client is %s", r["task"], r["client"], own)
-	}
-	return r, err
-}
+func askKept(h lab.Host, port int) (reply, error) { return askOnce("tcp", h, port) }
 
 // askKeptUDP is askKept over UDP.
-func askKeptUDP(h lab.Host, port int) (reply, error) {
-	r, own, err := askFrom("udp", h, port, netip.AddrPort{})
-	if err == nil && r["client"] != own {
-		err = fmt.Errorf("%s saw %s, the client is %s", r["task"], r["client"], own)
-	}
-	return r, err
-}
+func askKeptUDP(h lab.Host, port int) (reply, error) { return askOnce("udp", h, port) }
 
-// askFrom asks once and returns the answer and the client's own address.
-func askFrom(proto string, h lab.Host, port int, from netip.AddrPort) (reply, string, error) {
-	c, err := dialFrom(proto, h, port, from)
-	if err != nil {
-		return nil, "", err
+// lastPort is the port that was asked from last, below those that the kernel gives:
+// a port that was used towards another host a while ago may be translated, since the
+// task could not tell the two apart (see onePortManyHosts).
+var lastPort atomic.Uint32
+
+const firstOwnPort, ownPorts = 20000, 12000
+
+// askOnce asks from a port that was not used before.
+func askOnce(proto string, h lab.Host, port int) (reply, error) {
+	for {
+		mine := firstOwnPort + int(lastPort.Add(1)%ownPorts)
+		var local net.Addr = &net.TCPAddr{Port: mine}
+		if proto == "udp" {
+			local = &net.UDPAddr{Port: mine}
+		}
+		c, err := dialBy(proto, h, port, local)
+		if errors.Is(err, errInUse) || errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		r, err := c.ask()
+		if own := c.LocalAddr().String(); err == nil && r["client"] != own {
+			err = fmt.Errorf("%s saw %s, the client is %s", r["task"], r["client"], own)
+		}
+		return r, err
 	}
-	defer c.Close()
-	r, err := c.ask()
-	return r, c.LocalAddr().String(), err
 }
 
 // caller is an open connection to the sample service.
@@ -107,10 +117,14 @@ type caller struct {
 }
 
 func dialFrom(proto string, h lab.Host, port int, from netip.AddrPort) (*caller, error) {
-	d := net.Dialer{Timeout: labtest.Within(askPatience), Control: reuseAddr}
 	if from.IsValid() && proto == "tcp" {
-		d.LocalAddr = net.TCPAddrFromAddrPort(from)
+		return dialBy(proto, h, port, net.TCPAddrFromAddrPort(from))
 	}
+	return dialBy(proto, h, port, nil)
+}
+
+func dialBy(proto string, h lab.Host, port int, local net.Addr) (*caller, error) {
+	d := net.Dialer{Timeout: labtest.Within(askPatience), Control: reuseAddr, LocalAddr: local}
 	c, err := d.Dial(proto, target(h, port))
 	if err != nil {
 		return nil, err
@@ -372,7 +386,12 @@ func sourceHidden(w *world) {
 	nat := func(s *swarm.ServiceSpec) { s.Labels = map[string]string{"shoal.mesh.source": "nat"} }
 	w.start("natted", 2, published(8221, network.TCP), nat)
 	hidden := func(h lab.Host, port int) (reply, error) {
-		r, _, err := askFrom("tcp", h, port, netip.AddrPort{})
+		c, err := dialFrom("tcp", h, port, netip.AddrPort{})
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		r, err := c.ask()
 		if err == nil && !strings.HasPrefix(r["client"], "169.254.") && !strings.HasPrefix(r["client"], "[fd53:686f:616c:2::") {
 			err = fmt.Errorf("%s saw %s", r["task"], r["client"])
 		}
