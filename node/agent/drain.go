@@ -12,7 +12,7 @@ import (
 
 // How long a task that stops is looked at for clients it has not heard.
 const (
-	hearPause    = 25 * time.Millisecond
+	hearPause    = 10 * time.Millisecond
 	hearPatience = time.Second
 )
 
