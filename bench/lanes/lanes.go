@@ -1,9 +1,11 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -13,13 +15,6 @@ type Lane struct {
 	Name, What string
 	Slow       bool
 	Run        func() Result
-}
-
-// labPackages have tests against a real kernel or a real containerd.
-var labPackages = []string{
-	"./overlay/netns", "./overlay/rtnl", "./overlay/wglink", "./dataplane/nft", "./dataplane/ipvs", "./node/runtime/containerd", "./node/resolver",
-	"./bench/crash", "./bench/e2e",
-	"./bench/lab", "./bench/mesh",
 }
 
 // vmPackages are those whose tests say something new under a kernel with IPVS,
@@ -32,6 +27,7 @@ var vmPackages = []struct{ path, tests, env string }{
 	{"./dataplane/nft", "^TestLab", ""},
 	{"./overlay/rtnl", ".", ""},
 	{"./dataplane/ipvs", "^TestLab", ""},
+	{"./dataplane/sockdiag", "InTheKernel$", ""},
 	{"./overlay/wglink", ".", ""},
 }
 
@@ -55,22 +51,36 @@ func unit() Result { return goTest(nil, packages()...) }
 
 // packages lists what the unit lane tests: all but what has a lane of its own.
 func packages() []string {
-	out, err := exec.Command("go", "list", "./...").Output()
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(tests(""))), func(pkg string) bool {
+		return pkg == "shoal/bench/tidy" || pkg == "shoal/bench/sim"
+	})
+}
+
+// labPackages lists those with tests against a real kernel or a real containerd: the
+// ones that have more tests with the tag, but for the one that has a lane of its own.
+func labPackages() []string {
+	all, plain := tests("lab"), tests("")
+	maps.DeleteFunc(all, func(pkg, files string) bool { return files == plain[pkg] || pkg == "shoal/bench/conformance" })
+	return slices.Sorted(maps.Keys(all))
+}
+
+// tests has the test files of every package, with a build tag.
+func tests(tag string) map[string]string {
+	out, err := exec.Command("go", "list", "-tags", tag, "-f", "{{.ImportPath}} {{.TestGoFiles}}{{.XTestGoFiles}}", "shoal/...").Output()
 	if err != nil {
 		fail(err)
 	}
-	var list []string
-	for _, pkg := range strings.Fields(string(out)) {
-		if pkg != "shoal/bench/tidy" && pkg != "shoal/bench/sim" {
-			list = append(list, pkg)
-		}
+	files := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		pkg, list, _ := strings.Cut(strings.TrimSpace(line), " ")
+		files[pkg] = list
 	}
-	return list
+	return files
 }
 
 func lab() Result {
 	require := "SHOAL_REQUIRE=root,netns,vxlan,nft,containerd,haproxy"
-	return goTest([]string{require}, append([]string{"-tags", "lab", "-count=1", "-p=1", "-timeout", "20m"}, labPackages...)...)
+	return goTest([]string{require}, append([]string{"-tags", "lab", "-count=1", "-p=1", "-timeout", "20m"}, labPackages()...)...)
 }
 
 // vm runs the lab tests in machines that have IPVS, as many at a time as there are
