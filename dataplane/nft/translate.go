@@ -262,20 +262,14 @@ func writeNAT(c *netfilter.Conn, t, have lb.Translation, sound bool) error {
 	if len(t.Forwards)+len(t.Masquerade)+len(t.Redirects)+len(t.Passing)+len(t.Inner) == 0 && t.Members == nil && t.Closed == "" {
 		return c.Clear(peoples)
 	}
-	l := natLayout(t)
+	l, before := natLayout(t), map[string][]nftables.SetElement{}
 	if sound && reflect.DeepEqual(l, natLayout(have)) {
-		if err := c.ChangeElements(l, natElements(have), natElements(t)); err != nil {
-			return err
-		}
-		return c.Flush()
-	}
-	if err := c.Replace(l); err != nil {
+		before = natElements(have)
+	} else if err := c.Replace(l); err != nil {
 		return err
 	}
-	for name, elements := range natElements(t) {
-		if err := c.AddElements(l.Set(name), elements); err != nil {
-			return err
-		}
+	if err := c.ChangeElements(l, before, natElements(t)); err != nil {
+		return err
 	}
 	return c.Flush()
 }

@@ -31,7 +31,9 @@ func (w *worker) drain(ctx context.Context, t *api.Task) {
 	if w.a.addressed(t) {
 		pause(ctx, w.a.cfg.NameTTL)
 	}
-	w.hearOut(ctx)
+	if !t.OnHost() { // there the sockets of all the node's programs are, and nobody is sent by us
+		w.hearOut(ctx)
+	}
 }
 
 // hearOut lets the task take the requests of those that connected before they could
